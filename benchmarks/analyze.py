@@ -102,7 +102,7 @@ def main() -> None:
         annotations, results = synthetic(options.images, options.detections)
         (folder / "instances.json").write_text(json.dumps(annotations))
         (folder / "results.json").write_text(json.dumps(results))
-        command = [sys.executable, "-m", "pse_jax.analysis.analyze"]
+        command = [sys.executable, "-m", "pse_jax", "analyze"]
         command += ["--annotations", str(folder / "instances.json")]
         command += ["--detections", str(folder / "results.json")]
         start, peak = time.perf_counter(), 0

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 from pse_jax import models
 from pse_jax.config import Config
-from pse_jax.weights.init import load_into
+from pse_jax.weights.start import load_into
 
 REPEATS = 3
 
@@ -84,7 +84,7 @@ def measure(file: Path) -> None:
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM counts from here
     began = time.perf_counter()
-    _, report = load_into(config, shapes, file)
+    _, report = load_into(config.model, shapes, file)
     seconds = time.perf_counter() - began
     assert len(report.loaded) == 53 * 3
     print(seconds, resident("VmHWM") - before)

@@ -1,7 +1,13 @@
-"""The paper's baseline: the same, without the association loss."""
+"""The paper's baseline on COCO: configs/coco_pse.py without the association loss.
 
-from configs import coco_pse
+    python train.py --config configs/coco_fcos.py --config.data.root=/data/coco
+
+90,000 steps of 16 images. Published: AP 33.8, AP75 35.4 (the paper's text). Not yet run with this
+code: no duration, no score of our own.
+"""
+
 from pse_jax.config import Config
+from pse_jax.configs import coco_pse
 
 
 def get_config() -> Config:

@@ -1,4 +1,10 @@
-"""The paper's experiment: FCOS, ResNet-50-FPN, without centre-ness, with the PSE loss, on COCO."""
+"""The paper's experiment: FCOS, ResNet-50-FPN, without centre-ness, with the PSE loss, on COCO.
+
+    python train.py --config configs/coco_pse.py --config.data.root=/data/coco
+
+90,000 steps of 16 images. Published: AP 35.4, AP75 37.8 (the paper's text). Not yet run with this
+code: no duration, no score of our own.
+"""
 
 from pse_jax.config import Config
 

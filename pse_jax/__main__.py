@@ -1,38 +1,45 @@
-"""Every verb but training and evaluating: python -m pse_jax VERB."""
+"""Every command: python -m pse_jax VERB."""
 
+import difflib
 import importlib
 import sys
+from collections.abc import Sequence
 
-from pse_jax.commands import fail
 from pse_jax.errors import UserError
 
 VERBS = {
-    "gradients": ("pse_jax.analysis.gradients", "compare jax.grad with the paper's Eq. (10), (11)"),
-    "sweep": ("pse_jax.analysis.sweep.command", "many runs under one recipe, and their tables"),
-    "figures": ("pse_jax.analysis.figures.command", "the paper's figures, of a loss and of runs"),
-    "draw": ("pse_jax.analysis.draw", "draw a run's detections and the ground truth on images"),
-    "check": ("pse_jax.data.check", "read a whole data set, pixels too, and say what is wrong"),
-    "analyze": ("pse_jax.analysis.analyze", "correlations, oracles, calibration of COCO results"),
-    "import-weights": ("pse_jax.training.import_weights", "a published FCOS detector into a run"),
-    "export-weights": ("pse_jax.training.export_weights", "a run out, under official FCOS names"),
+    "train": "train a detector, or resume a run",
+    "eval": "evaluate a run's checkpoint",
+    "check": "read a whole data set, pixels too, and say what is wrong with it",
+    "draw": "draw a run's detections beside the ground truth",
+    "figures": "draw the paper's figures, of losses and of runs",
+    "sweep": "train many variants of one configuration and tabulate them",
+    "analyze": "measure how well the scores of any COCO results file rank its boxes",
+    "losses": "list every loss, and where each lets the score of a positive settle",
+    "gradients": "compare jax.grad with the paper's Eq. (10) and (11)",
+    "import-weights": "turn a published FCOS detector into a run",
+    "export-weights": "write a run's detector under official FCOS names, for PyTorch",
 }
 
 
-def main() -> int:
-    """Hands the rest of the command line to the verb."""
-    if len(sys.argv) < 2 or sys.argv[1] not in VERBS:
-        asked = sys.argv[1:2]
-        print("usage: python -m pse_jax VERB [--help | arguments]\n")
-        for verb, (_, purpose) in VERBS.items():
-            print(f"  {verb:<15} {purpose}")
-        if asked and asked[0] not in ("-h", "--help"):
-            print(f"\nerror: there is no verb {asked[0]!r}", file=sys.stderr)
-            return 2
+def main(argv: Sequence[str] | None = None) -> int:
+    """Hands the command line to its verb and returns the exit status.
+
+    The one place where an error that the user can fix becomes a message and the status 2.
+    """
+    verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if verb in ("-h", "--help"):
+        print("usage: python -m pse_jax VERB [--help | flags]\n")
+        print("\n".join(f"  {verb:<15} {purpose}" for verb, purpose in VERBS.items()))
         return 0
     try:
-        return importlib.import_module(VERBS[sys.argv[1]][0]).main(sys.argv[2:])
+        if verb not in VERBS:
+            close = difflib.get_close_matches(verb, VERBS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(VERBS)}"
+            raise UserError(f"there is no verb {verb!r}; {hint}")
+        return importlib.import_module(f"pse_jax.verbs.{verb.replace('-', '_')}").main(rest)
     except UserError as error:
-        fail(error)
+        print(f"error: {error}", file=sys.stderr)
         return 2
 
 

@@ -116,7 +116,7 @@ def from_main(compute: Callable[[], Any], like: Any) -> Any:
     if error is not None:
         raise error
     if failed:
-        raise UserError("the main process cannot go on; its messages say why")
+        raise UserError("the main process cannot continue; its messages say why")
     return multihost_utils.broadcast_one_to_all(result)
 
 

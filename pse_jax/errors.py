@@ -1,8 +1,36 @@
-"""The root of all errors that a user can mend."""
+"""Every error that a user can fix: the message says where, what and the remedy.
+
+Commands print the message without a traceback and exit with 2.
+"""
 
 
 class UserError(ValueError):
-    """Something in what the user gave cannot be used; the message says where, what and the remedy.
+    """The root: something in what the user gave cannot be used."""
 
-    Commands print the message without a traceback and exit with 2.
-    """
+
+class ConfigError(UserError):
+    """An invalid value, field or file of the configuration."""
+
+
+class DataError(UserError):
+    """Annotations or images that cannot be used; names the file, the id and the value."""
+
+
+class ImageError(UserError):
+    """An image that cannot be used; names the file and what is wrong with it."""
+
+
+class ResultsError(UserError):
+    """Detections that cannot be evaluated; names the entry."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing or does not fit."""
+
+
+class WeightsError(UserError):
+    """A file of weights that cannot be found, read or used."""
+
+
+class TrainingError(UserError):
+    """Training that cannot continue."""

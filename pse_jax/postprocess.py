@@ -9,7 +9,6 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from pse_jax import boxes
@@ -22,7 +21,7 @@ AnyArray = Array | np.ndarray  # the latter once it was fetched from the device
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Detections:
+class PaddedDetections:
     """Detections of an image, best first; slots that are not `valid` hold zeros.
 
     Boxes are in px of the resized image, after `rescale` of the original one.
@@ -45,7 +44,22 @@ class Candidates:
     valid: Bool[Array, " n"]
 
 
-Chosen = TypeVar("Chosen", Candidates, Detections)
+Chosen = TypeVar("Chosen", Candidates, PaddedDetections)
+
+
+def final_scores(
+    scores: Float[Array, "*#n"], quality: Float[Array, "*#n"] | None, config: InferenceConfig
+) -> Float[Array, "*n"]:
+    """What boxes are ranked by: the class score, times the quality if there is one, or its root."""
+    if quality is None:
+        return scores
+    final = scores * quality
+    return jnp.sqrt(jnp.maximum(final, 0.0)) if config.sqrt_score else final
+
+
+def extent_of(config: InferenceConfig) -> float:
+    """Px that a width and a height count more than x2 - x1: 1 for inclusive boxes, else 0."""
+    return 1.0 if config.inclusive_boxes else 0.0
 
 
 def top_candidates(
@@ -61,15 +75,11 @@ def top_candidates(
 
     Args:
         scores: class probabilities; negative where there must be no detection.
-        quality: of a centre-ness or IoU branch, in [0, 1]; the final score is the product of both,
-            or its root.
+        quality: of a centre-ness or IoU branch, in [0, 1].
         boxes_xyxy: the boxes of the locations.
         config: thresholds, and by which of the two scores they go.
     """
-    final = scores
-    if quality is not None:
-        final = scores * quality[:, None]
-        final = jnp.sqrt(jnp.maximum(final, 0.0)) if config.root else final
+    final = final_scores(scores, None if quality is None else quality[:, None], config)
     by = {"class": scores, "final": final}
     possible = (by[config.threshold_by] > config.score_threshold) & (scores >= 0)
     ranks = jnp.where(possible, by[config.top_k_by], -1.0)
@@ -89,7 +99,7 @@ def top_candidates(
 
 def non_maximum_suppression(
     candidates: Candidates, iou_threshold: float, max_detections: int, extent: float = 0.0
-) -> Detections:
+) -> PaddedDetections:
     """Greedy, class by class: keeps the best box, drops those that overlap it, and so on.
 
     Runs `max_detections` rounds, whatever the data, so that it has one shape and no data-dependent
@@ -117,7 +127,7 @@ def non_maximum_suppression(
     alive = jnp.where(candidates.valid, candidates.scores, -1.0)
     _, (index, scores) = jax.lax.scan(take_best, alive, length=max_detections)
     valid = scores >= 0.0
-    return Detections(
+    return PaddedDetections(
         boxes_xyxy=jnp.where(valid[:, None], candidates.boxes_xyxy[index], 0.0),
         scores=jnp.where(valid, scores, 0.0),
         labels=jnp.where(valid, candidates.labels[index], 0),
@@ -132,7 +142,7 @@ def detect(
     shape: tuple[int, int],
     config: InferenceConfig,
     grid: str = "center",
-) -> Detections:
+) -> PaddedDetections:
     """Detections of one image, in pixels of the resized image.
 
     Args:
@@ -145,7 +155,7 @@ def detect(
         grid: where the locations lie (points.py).
     """
     points_xy, _ = locations(*shape, grid)
-    extent = 1.0 if config.inclusive_boxes else 0.0
+    extent = extent_of(config)
     limits_hw = size_hw.astype(jnp.float32) - extent
     found = boxes.distances_to_boxes(jnp.asarray(points_xy), predictions.distances)
     scores = jnp.where(image_valid, jax.nn.sigmoid(predictions.class_logits), -1.0)
@@ -170,37 +180,13 @@ def detect(
     return kept if config.clip_first else clip(kept)
 
 
-def detect_batch(
-    predictions: Predictions,
-    sizes_hw: Int[Array, "b 2"],
-    image_valid: Bool[Array, " b"],
-    shape: tuple[int, int],
-    config: InferenceConfig,
-    mesh: Mesh,
-    grid: str = "center",
-) -> Detections:
-    """`detect` for every image, each on the device that holds it.
-
-    Inside `shard_map`, because under plain jit `top_k` gathers a sharded batch onto every device.
-    """
-
-    def local(predictions: Predictions, sizes_hw: Array, image_valid: Array) -> Detections:
-        one = lambda p, hw, ok: detect(p, hw, ok, shape, config, grid)  # noqa: E731
-        return jax.vmap(one)(predictions, sizes_hw, image_valid)
-
-    rows = PartitionSpec("data")
-    return jax.shard_map(local, mesh=mesh, in_specs=(rows, rows, rows), out_specs=rows)(
-        predictions, sizes_hw, image_valid
-    )
-
-
 def rescale(
-    detections: Detections,
+    detections: PaddedDetections,
     scale_xy: Float[Array, "b 2"],
     original_hw: Float[Array, "b 2"],
     *,
     inclusive: bool = False,
-) -> Detections:
+) -> PaddedDetections:
     """Detections in pixels of the original images; `scale_xy` is original over resized size.
 
     Boxes come out exclusive and clipped. `inclusive` says that they go in as maskrcnn-benchmark's,

@@ -4,14 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from pse_jax.evaluation.results import (
-    Detections,
-    GroundTruth,
-    load_annotations,
-    load_detections,
-)
+from pse_jax.data.coco import load_ground_truth, load_results
+from pse_jax.evaluation.arrays import GroundTruth, Results
 
-Case = tuple[GroundTruth, Detections]
+Case = tuple[GroundTruth, Results]
 
 
 def instances(boxes: list[dict[str, Any]], images: int = 2, classes: int = 2) -> dict[str, Any]:
@@ -46,8 +42,8 @@ def random_case(seed: int, *, images: int = 6, classes: int = 3, ties: bool = Tr
             found.append(
                 {"image_id": 10 * image, "category_id": label, "bbox": box, "score": score}
             )
-    ground_truth = load_annotations(instances(truth, images, classes))
-    return ground_truth, load_detections(found, ground_truth)
+    ground_truth = load_ground_truth(instances(truth, images, classes))
+    return ground_truth, load_results(found, ground_truth)
 
 
 def loop_iou(a: Any, b: Any) -> float:

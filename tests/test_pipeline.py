@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,10 +25,8 @@ def run(dataset, start=0, threads=2, rows=slice(0, 4), steps=6, plan=None):
     return list(
         batches(
             dataset,
-            buckets,
             plan,
             rows=rows,
-            capacity=dataset.capacity,
             threads=threads,
             prefetch=2,
             start=start,
@@ -88,7 +87,7 @@ def test_evaluation_marks_rows_that_only_fill_up(dataset):
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 no image", None])
 def test_an_unreadable_image_is_left_out_and_named(dataset, caplog, content):
-    path = dataset.path_of(1)
+    path = Path(dataset.name_of(1))
     path.write_bytes(path.read_bytes()[:-400] if content is None else content)
     with caplog.at_level(logging.ERROR):
         loaded = run(dataset)

@@ -38,7 +38,7 @@ def test_candidates_with_a_quality_branch(rng, threshold_by, top_k_by, root):
     scores = rng.permutation(200).reshape(50, 4).astype(np.float32) / 200
     quality, boxes = rng.random(50).astype(np.float32), rng.uniform(0, 90, (50, 4))
     config = InferenceConfig(
-        top_k=20, score_threshold=0.4, threshold_by=threshold_by, top_k_by=top_k_by, root=root
+        top_k=20, score_threshold=0.4, threshold_by=threshold_by, top_k_by=top_k_by, sqrt_score=root
     )
     run = lambda s, q, b: postprocess.top_candidates(s, q, b, config)  # noqa: E731
     found = jax.jit(run)(scores, quality, boxes.astype(np.float32))
@@ -167,23 +167,23 @@ def test_never_more_than_the_maximum_and_the_best_of_them(rng):
     assert InferenceConfig().max_detections == 100
 
 
-def test_a_batch_is_its_images_and_padding_images_have_none(rng, one_device_mesh):
-    one = random_predictions(rng)
-    predictions = Predictions(*(jnp.asarray(np.stack([a, a])) for a in one))
-    sizes, config = np.asarray([[50, 90]] * 2, np.int32), compiled_detect(15, 0.3, 20)[1]
-    run = functools.partial(
-        postprocess.detect_batch, shape=SHAPE, config=config, mesh=one_device_mesh
+def test_an_image_that_only_fills_up_a_batch_has_none(rng):
+    logits, distances = random_predictions(rng)
+    config = compiled_detect(15, 0.3, 20)[1]
+    found = postprocess.detect(
+        Predictions(jnp.asarray(logits), jnp.asarray(distances)),
+        jnp.asarray([50, 90]),
+        jnp.asarray(False),
+        SHAPE,
+        config,
     )
-    found = jax.jit(run)(predictions, sizes, np.asarray([True, False]))
-    alone = detect(*one, (50, 90))
     for name in ("boxes_xyxy", "scores", "labels", "valid"):
-        np.testing.assert_allclose(getattr(found, name)[0], getattr(alone, name), rtol=1e-6)
-        assert not np.asarray(getattr(found, name)[1]).any()
+        assert not np.asarray(getattr(found, name)).any()
 
 
 def test_rescale_by_eye():
     boxes = jnp.asarray([[[10, 20, 30, 40], [0, 0, 100, 50]]], jnp.float32)
-    detections = postprocess.Detections(
+    detections = postprocess.PaddedDetections(
         boxes, jnp.ones((1, 2)), jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool)
     )
     moved = postprocess.rescale(detections, jnp.asarray([[2.0, 0.5]]), jnp.asarray([[24.0, 199.0]]))
@@ -194,7 +194,7 @@ def test_rescale_of_inclusive_boxes_adds_the_last_pixel_after_the_scaling():
     """A box over the whole of a 10 x 20 px image is 0, 0, 19, 9 there, and whole again here."""
     boxes = jnp.asarray([[[0.0, 0, 19, 9]]])
     one = jnp.ones((1, 1))
-    detections = postprocess.Detections(boxes, one, one.astype(jnp.int32), one > 0)
+    detections = postprocess.PaddedDetections(boxes, one, one.astype(jnp.int32), one > 0)
     moved = postprocess.rescale(
         detections, jnp.asarray([[2.0, 2.0]]), jnp.asarray([[20.0, 40.0]]), inclusive=True
     )

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from pse_jax.training.restore import load_detector
-from tests import tiny_run as tiny
+from pse_jax.runs.folder import Run
+from pse_jax.runs.load import load_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,7 +67,7 @@ class Command:
         return output
 
     def parameters(self):
-        return jax.device_get(load_detector(tiny.get_config(), self.workdir).variables["params"])
+        return jax.device_get(load_run(Run(self.workdir), "latest").variables["params"])
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +95,13 @@ def test_killed_then_asked_to_stop_then_finished(straight, cache, tmp_path):
     command.wait_until(lambda: len(command.steps()) > logged)
     command.process.send_signal(signal.SIGTERM)
     output = command.finish()  # with exit status 0
-    assert "going on from a checkpoint" in output
-    saved = re.search(r"step (\d+) is saved; the same command goes on from there", output)
+    assert "resumed from a checkpoint" in output
+    saved = re.search(r"step (\d+) is saved; the same command resumes", output)
     assert saved, output
     assert 20 < int(saved[1]) < STEPS
 
     command = Command(cache, tmp_path)
-    assert f"steps       {saved[1]} to {STEPS} (going on from a checkpoint)" in command.finish()
+    assert f"steps       {saved[1]} to {STEPS} (resumed from a checkpoint)" in command.finish()
     jax.tree.map(np.testing.assert_array_equal, command.parameters(), straight.parameters())
 
 

@@ -18,10 +18,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pse_jax.config import Config, ConfigError
+from pse_jax.config import Config
 from pse_jax.config_checks import validate
 from pse_jax.data import canvas, scene, shapes, things
 from pse_jax.data.shapes import ShapesConfig, write_shapes
+from pse_jax.errors import ConfigError
 
 TINY = ShapesConfig(train_images=10, val_images=4, image_size=64, crowds=0.5, seed=3)
 

@@ -1,13 +1,22 @@
 """One device or eight: the same numbers, and no batch gathered onto every device."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType
 
 from pse_jax import distributed, models
-from pse_jax.config import Config, InferenceConfig, LossConfig, OptimizerConfig, TargetConfig
-from pse_jax.evaluation.predict import make_predict
+from pse_jax.config import (
+    Config,
+    InferenceConfig,
+    LossConfig,
+    OptimizerConfig,
+    TargetConfig,
+    to_dict,
+)
+from pse_jax.detector import compiled
 from pse_jax.training import optimizer
 from pse_jax.training.step import create_state, make_train_step
 from tests import tiny_run as tiny
@@ -65,11 +74,10 @@ def runs():
         for _ in range(2):
             state, scalars = step(state, batch)
             metrics.append(jax.device_get(scalars))
-        predict = make_predict(model, CONFIG, mesh)
-        variables = {"params": state.params, "frozen": state.frozen}
-        predict_text = predict.lower(variables, batch).compile().as_text()  # pyright: ignore
-        found = jax.device_get(predict(variables, batch))
-        results[devices] = jax.device_get(state), metrics, text, predict_text, found
+        detect = compiled(json.dumps(to_dict(CONFIG)), 6, mesh)
+        detect_text = detect.lower(state.variables, batch).compile().as_text()  # pyright: ignore
+        found = jax.device_get(detect(state.variables, batch))
+        results[devices] = jax.device_get(state), metrics, text, detect_text, found
     return results
 
 

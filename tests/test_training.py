@@ -1,22 +1,25 @@
-"""Runs of the real loop, small: what they write, and that stopping and going on changes nothing."""
+"""Runs of the real loop, small: what they write, and that stopping and resuming changes nothing."""
 
+import copy
+import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from pse_jax.config import ConfigError
+import pse_jax
 from pse_jax.data import sources
-from pse_jax.data.coco import DataError
-from pse_jax.errors import UserError
+from pse_jax.errors import CheckpointError, ConfigError, DataError, TrainingError, UserError
 from pse_jax.evaluation.coco import METRICS
-from pse_jax.training.checkpoint import CheckpointError
-from pse_jax.training.log import TrainingError, describe_loss
+from pse_jax.losses.detection import describe_loss
+from pse_jax.runs.evaluate import evaluate, evaluate_run
+from pse_jax.runs.folder import Run
+from pse_jax.runs.load import load_run
 from pse_jax.training.loop import train
-from pse_jax.training.restore import evaluate_checkpoint, load_detector
 from tests import tiny_run as tiny
 
 
@@ -32,8 +35,8 @@ def run(cache, tmp_path_factory):
     return config, folder, train(config, folder)
 
 
-def parameters(config, folder):
-    return jax.device_get(load_detector(config, folder).variables["params"])
+def parameters(folder):
+    return jax.device_get(load_run(Run(folder), "latest").variables["params"])
 
 
 def assert_same_bits(a, b):
@@ -41,7 +44,7 @@ def assert_same_bits(a, b):
 
 
 def test_a_run_writes_all_that_it_promises(run):
-    config, folder, numbers = run
+    _, folder, numbers = run
     written = json.loads((folder / "eval_6.json").read_text())
     assert written == json.loads(json.dumps(numbers))
     assert set(METRICS) | {"PCC", "SCC", "KCC", "per_class", "oracle_AP"} <= set(written)
@@ -50,7 +53,7 @@ def test_a_run_writes_all_that_it_promises(run):
     assert [line["step"] for line in lines] == [2, 4, 6, 6]  # the last is the evaluation's
     assert {"loss", "cls", "box", "assoc", "lr", "positives", "grad_norm"} <= set(lines[0])
     detections = json.loads((folder / "detections_6.json").read_text())
-    category_ids = set(load_detector(config, folder).categories.ids)
+    category_ids = set(load_run(Run(folder), "latest").categories.ids)
     assert {d["category_id"] for d in detections} <= category_ids
     assert (folder / "checkpoints" / "6").is_dir() and (folder / "best" / "6").is_dir()
     log = (folder / "train.log").read_text()
@@ -70,7 +73,7 @@ def test_the_log_says_which_terms_are_on(cache, tmp_path):
 
 
 def test_resuming_is_bit_identical(run, cache, tmp_path):
-    config, folder, _ = run
+    _, folder, _ = run
     half = tiny.config(cache)
     half.optimizer.steps = 4
     train(half, tmp_path)
@@ -79,7 +82,7 @@ def test_resuming_is_bit_identical(run, cache, tmp_path):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 5, "loss": 1.0}) + '\n{"step": 6, "lo')
     train(tiny.config(cache), tmp_path)
-    assert_same_bits(parameters(config, tmp_path), parameters(config, folder))
+    assert_same_bits(parameters(tmp_path), parameters(folder))
     steps = [json.loads(x)["step"] for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 4, 4, 6, 6]
 
@@ -101,9 +104,87 @@ def test_a_workdir_holds_one_run(run, cache):
 def test_evaluating_a_checkpoint_repeats_the_numbers(run):
     config, folder, numbers = run
     for which in ("latest", "best", "6"):
-        assert evaluate_checkpoint(config, folder, which) == numbers
+        assert evaluate_run(Run(folder), config, which) == numbers
+    assert not (folder / "evaluations").exists()
     with pytest.raises(CheckpointError, match=r"no checkpoint '7' \(it has latest: steps \[4, 6\]"):
-        evaluate_checkpoint(config, folder, "7")
+        evaluate_run(Run(folder), config, "7")
+
+
+def test_an_evaluation_of_something_else_leaves_the_results_of_the_run_alone(run):
+    """With overrides, or of another checkpoint: in a folder that says what was evaluated."""
+    config, folder, numbers = run
+    own = {file.name: file.read_bytes() for file in folder.glob("*_6.json")}
+    assert set(own) == {"eval_6.json", "detections_6.json"}
+    other = copy.deepcopy(config)
+    other.inference.score_threshold = 0.001
+    other.data.threads = 1  # changes nothing
+    assert evaluate_run(Run(folder), other, "latest") != numbers
+    place = folder / "evaluations" / "step_6-inference.score_threshold=0.001"
+    said = json.loads((place / "evaluation.json").read_text())
+    assert said["step"] == 6 and said["data"].endswith("instances_val.json")
+    assert said["changed"] == {"inference.score_threshold": {"run": 0.05, "here": 0.001}}
+    assert (place / "detections_6.json").is_file()
+    assert "inference.score_threshold=0.001, into " in (place / "eval.log").read_text()
+
+    evaluate_run(Run(folder), config, "4")
+    assert (folder / "evaluations" / "step_4" / "eval_4.json").is_file()
+    assert not (folder / "eval_4.json").exists()
+
+    evaluate_run(Run(folder), config, "latest", folder / "elsewhere")
+    assert json.loads((folder / "elsewhere" / "eval_6.json").read_text()) == numbers
+    assert {file.name: file.read_bytes() for file in folder.glob("*_6.json")} == own
+
+
+def test_a_loaded_detector_finds_what_the_evaluation_found(run, tmp_path):
+    config, folder, _ = run
+    detector = pse_jax.load(folder)
+    assert detector.step == 6 and detector.config == config
+    config = copy.deepcopy(config)
+    config.inference.score_threshold = 0.001  # so that there are some
+    detector = dataclasses.replace(detector, config=config)
+    dataset = sources.open_split(config.data, "val")
+    assert detector.categories == dataset.categories
+    evaluate(detector, dataset, tmp_path)
+    evaluated = json.loads((tmp_path / "detections_6.json").read_text())
+    for i in range(3):
+        found = detector(dataset.name_of(i))
+        wanted = [row for row in evaluated if row["image_id"] == dataset.image_ids[i]]
+        assert len(found) == len(wanted) > 0
+        assert found.category_ids.tolist() == [row["category_id"] for row in wanted]
+        boxes = np.array([row["bbox"] for row in wanted])
+        boxes[:, 2:] += boxes[:, :2]
+        np.testing.assert_allclose(found.scores, [row["score"] for row in wanted], atol=1e-6)
+        np.testing.assert_allclose(found.boxes_xyxy, boxes, atol=1e-3)
+
+
+def test_the_five_lines_of_the_readme(run, tmp_path, monkeypatch, capsys):
+    """They load the run that its first command trains and print the detections of one image."""
+    _, folder, _ = run
+    copy = shutil.copytree(folder, tmp_path / "runs" / "shapes_pse")
+    config = json.loads((copy / "config.json").read_text())
+    config["inference"]["score_threshold"] = 0.001  # this detector is sure of nothing
+    (copy / "config.json").write_text(json.dumps(config))
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert "python train.py --config configs/shapes_pse.py" in readme
+    code = readme.split("## Use the detector")[1].split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) == 5
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code.replace("0.3", "0.001"), names)
+    assert names["detector"].step == 6
+    found = names["detector"](names["image"])
+    assert len(found) > 0 and capsys.readouterr().out == f"{found}\n"
+
+
+def test_the_best_is_the_newest_until_something_was_evaluated(run, tmp_path):
+    _, folder, _ = run
+    shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
+    shutil.copy(folder / "config.json", tmp_path)
+    assert pse_jax.load(tmp_path).step == 6
+    with pytest.raises(CheckpointError, match=r"no checkpoint '5' .* best: step none"):
+        pse_jax.load(tmp_path, "5")
+    with pytest.raises(UserError, match="nowhere"):
+        pse_jax.load(tmp_path / "nowhere")
 
 
 def test_a_checkpoint_of_another_model_is_refused(run, cache):
@@ -111,7 +192,7 @@ def test_a_checkpoint_of_another_model_is_refused(run, cache):
     wider = tiny.config(cache)
     wider.model.fpn_channels = 32
     with pytest.raises(CheckpointError, match="does not hold the model"):
-        load_detector(wider, folder)
+        load_run(Run(folder), "latest", wider)
 
 
 def test_other_categories_are_refused(run, cache, tmp_path):
@@ -126,7 +207,7 @@ def test_other_categories_are_refused(run, cache, tmp_path):
     other.data.source, other.data.root = "coco", str(root)
     other.data.val_annotations, other.data.val_images = "annotations/instances_val.json", "val"
     with pytest.raises(DataError, match=r"differ from those of the checkpoint.*zebra"):
-        evaluate_checkpoint(other, folder)
+        evaluate_run(Run(folder), other, "latest")
 
 
 def test_a_corrupt_image_is_left_out_and_said(cache, tmp_path):

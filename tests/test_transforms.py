@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from pse_jax.data import transforms
+from pse_jax.errors import ImageError
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,10 @@ def test_boxes_are_padded_with_a_mask_and_never_cut():
 GREY = np.linspace(20, 230, 48 * 64).reshape(48, 64).astype(np.uint8)
 
 
+def decode(file, size_hw):
+    return transforms.decode(file.read_bytes(), str(file), size_hw)
+
+
 @pytest.mark.parametrize(
     "mode, name",
     [("L", "a.jpg"), ("RGB", "a.jpg"), ("CMYK", "a.jpg"), ("RGBA", "a.png"), ("P", "a.png"),
@@ -99,7 +104,7 @@ GREY = np.linspace(20, 230, 48 * 64).reshape(48, 64).astype(np.uint8)
 )  # fmt: skip
 def test_every_kind_of_image_becomes_rgb(tmp_path, mode, name):
     Image.fromarray(np.stack([GREY] * 3, -1)).convert(mode).save(tmp_path / name)
-    pixels = transforms.decode(tmp_path / name, (48, 64))
+    pixels = decode(tmp_path / name, (48, 64))
     assert pixels.shape == (48, 64, 3) and pixels.dtype == np.uint8
     assert abs(pixels.mean() - GREY.mean()) < 1
     assert np.abs(pixels - GREY[..., None].astype(float)).mean() < (26 if mode == "P" else 2)
@@ -107,7 +112,7 @@ def test_every_kind_of_image_becomes_rgb(tmp_path, mode, name):
 
 def test_a_png_that_is_called_jpg(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "a.jpg", format="png")
-    np.testing.assert_array_equal(transforms.decode(tmp_path / "a.jpg", (48, 64))[..., 0], GREY)
+    np.testing.assert_array_equal(decode(tmp_path / "a.jpg", (48, 64))[..., 0], GREY)
 
 
 def test_files_that_are_no_images(tmp_path):
@@ -116,17 +121,17 @@ def test_files_that_are_no_images(tmp_path):
     whole = (tmp_path / "whole.jpg").read_bytes()
     for name, content in {"cut.jpg": whole[:-300], "empty.jpg": b"", "page.jpg": b"<html>"}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(transforms.ImageError, match=f"{name} cannot be decoded: "):
-            transforms.decode(tmp_path / name, (48, 64))
+        with pytest.raises(ImageError, match=f"{name} cannot be decoded: "):
+            decode(tmp_path / name, (48, 64))
 
 
 def test_an_image_of_another_size_than_annotated(tmp_path):
     turned = Image.Exif()
     turned[0x0112] = 6
     Image.fromarray(GREY).save(tmp_path / "a.jpg", exif=turned)
-    assert transforms.decode(tmp_path / "a.jpg", (48, 64)).shape == (48, 64, 3)  # not applied
-    with pytest.raises(transforms.ImageError, match="is 64x48 px, but its annotations say 48x64"):
-        transforms.decode(tmp_path / "a.jpg", (64, 48))
+    assert decode(tmp_path / "a.jpg", (48, 64)).shape == (48, 64, 3)  # not applied
+    with pytest.raises(ImageError, match="is 64x48 px, but its annotations say 48x64"):
+        decode(tmp_path / "a.jpg", (64, 48))
 
 
 @pytest.mark.parametrize(

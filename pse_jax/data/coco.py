@@ -1,145 +1,193 @@
 """Any data set in COCO's format: annotations in one JSON file, images in one folder.
 
-Everything is checked when it is read. What cannot be meant (an unknown category, a NaN) is an
-error; what can be mended or left out without harm (a box with no area) is mended, counted and said.
+Everything is checked when it is read, once. What is invalid (an unknown category, a NaN) is an
+error; what can be corrected or left out without harm (a box with no area) is counted and logged.
 """
 
-import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from pse_jax.data.coco_checks import (
-    Categories,
-    DataError,
-    Problems,
-    categories_of,
-    check_files,
-    check_image,
-    checked_box,
-    id_of,
-    is_crowd,
-    read_json,
-    some,
-    sorted_by_id,
+from pse_jax.categories import Categories
+from pse_jax.data.dataset import Dataset
+from pse_jax.data.folder import find_files
+from pse_jax.data.rows import Problems, Rows, read_json
+from pse_jax.errors import DataError, ResultsError
+from pse_jax.evaluation.arrays import GroundTruth, Results, xywh_to_xyxy
+
+PARTS = ("images", "annotations", "categories")
+WAYS = (
+    "\nThe data set can be provided in one of these ways:\n"
+    "  * COCO 2017: unpack annotations/, train2017/ and val2017/ into one folder and pass "
+    "--config.data.root=FOLDER\n"
+    "  * your own data in COCO's format: also set --config.data.train_annotations, train_images, "
+    "val_annotations and val_images, relative to the root\n"
+    "  * no data at all: --config configs/shapes_pse.py generates some"
 )
-
-__all__ = ["Categories", "DataError", "Dataset", "load"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """The annotations of a data set, packed. n images, m boxes.
-
-    Image i owns the boxes `offsets[i]:offsets[i + 1]`.
-    """
-
-    annotation_file: Path
-    image_folder: Path
-    categories: Categories
-    image_ids: Int[np.ndarray, " n"]
-    file_names: tuple[str, ...]
-    sizes_hw: Int[np.ndarray, "n 2"]  # px
-    offsets: Int[np.ndarray, " n1"]
-    boxes_xyxy: Float[np.ndarray, "m 4"]  # px, exclusive; crowds are not here
-    labels: Int[np.ndarray, " m"]  # 0..categories-1
-    problems: dict[str, int]  # what was mended or left out, and how often
-    crowds: int = 0  # regions of the file that are not among the boxes
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def boxes_of(self, i: int) -> tuple[Float[np.ndarray, "k 4"], Int[np.ndarray, " k"]]:
-        """Boxes and labels of image i."""
-        rows = slice(self.offsets[i], self.offsets[i + 1])
-        return self.boxes_xyxy[rows], self.labels[rows]
-
-    def path_of(self, i: int) -> Path:
-        """The file of image i."""
-        return self.image_folder / self.file_names[i]
-
-    @property
-    def capacity(self) -> int:
-        """Box slots an image needs: the largest number of boxes in one, rounded up to 8."""
-        most = int(np.diff(self.offsets).max(initial=1))
-        return max(8, -(-most // 8) * 8)
-
-    def select(self, keep: Int[np.ndarray, " k"]) -> "Dataset":
-        """The data set of these images only."""
-        boxes = [self.boxes_of(int(i)) for i in keep]
-        return dataclasses.replace(
-            self,
-            image_ids=self.image_ids[keep],
-            file_names=tuple(self.file_names[i] for i in keep),
-            sizes_hw=self.sizes_hw[keep],
-            offsets=np.cumsum([0, *(len(labels) for _, labels in boxes)]),
-            boxes_xyxy=np.concatenate([b for b, _ in boxes] or [np.zeros((0, 4), np.float32)]),
-            labels=np.concatenate([k for _, k in boxes] or [np.zeros(0, np.int32)]),
-        )
-
-    def without_empty(self) -> "Dataset":
-        """The data set without images that have no boxes to learn from, as FCOS trains."""
-        return self.select(np.flatnonzero(np.diff(self.offsets) > 0))
 
 
 def load(annotation_file: str | os.PathLike, image_folder: str | os.PathLike) -> Dataset:
-    """Reads and checks a data set; crowd regions are left to the evaluation.
+    """Reads and checks a data set: its instances file, and that its images are there.
 
     Raises:
         DataError: for a missing or broken file, missing images, an unknown category or image id, a
-            repeated id, or a number that cannot be meant.
+            repeated id, or an invalid number.
     """
-    annotation_file, image_folder = Path(annotation_file), Path(image_folder)
-    content = read_json(annotation_file)
-    problems = Problems(annotation_file)
+    file, folder = Path(annotation_file), Path(image_folder)
+    if not file.is_file():
+        raise DataError(f"no annotations at {file}.{WAYS}")
+    content = _instances(file)
+    truth, images, order = _ground_truth(str(file), content)
+    problems = Problems(file)
+    names = images.texts("file_name", "it must be a path below the image folder")
+    images_there = find_files(folder, [names[i] for i in order], truth, problems)
 
-    categories = categories_of(content["categories"], annotation_file)
-    images = sorted_by_id(content["images"], "images", annotation_file)
-    for image in images:
-        check_image(image, annotation_file)
-    file_names = check_files(images, annotation_file, image_folder, problems)
-
-    index = {image["id"]: i for i, image in enumerate(images)}
-    label_of = {category: label for label, category in enumerate(categories.ids)}
-    boxes: list[list[list[float]]] = [[] for _ in images]
-    labels: list[list[int]] = [[] for _ in images]
-    crowds = 0
-    for position, annotation in enumerate(content["annotations"]):
-        name = f"annotation {annotation.get('id', f'number {position}')}"
-        image_id, category_id = id_of(annotation, "image_id"), id_of(annotation, "category_id")
-        i = index.get(image_id) if image_id is not None else None
-        if i is None:
-            raise DataError(
-                f"{annotation_file}: {name} has image_id {annotation.get('image_id')!r}, which is "
-                "not among the images; remove the annotation or add the image"
-            )
-        label = label_of.get(category_id) if category_id is not None else None
-        if label is None:
-            raise DataError(
-                f"{annotation_file}: {name} has category_id {annotation.get('category_id')!r}, "
-                f"which is not among the categories {some(categories.ids)}; add it or mend the "
-                "annotation"
-            )
-        crowd = is_crowd(annotation, name, annotation_file)
-        box = checked_box(annotation, name, images[i], annotation_file, problems)
-        crowds += crowd
-        if box is not None and not crowd:
-            boxes[i].append(box)
-            labels[i].append(label)
+    sizes_hw = _sizes_hw(images)[order]
+    rows, boxes_xyxy = _inside(truth, sizes_hw, content["annotations"], problems)
+    keep = ~truth.crowd[rows]
+    rows, boxes_xyxy = rows[keep], boxes_xyxy[keep]
+    by_image = np.argsort(truth.image[rows], kind="stable")
+    counts = np.bincount(truth.image[rows], minlength=len(truth.image_ids))
     problems.report()
-
     return Dataset(
-        annotation_file=annotation_file,
-        image_folder=image_folder,
-        categories=categories,
-        image_ids=np.array([image["id"] for image in images], np.int64),
-        file_names=file_names,
-        sizes_hw=np.array([(image["height"], image["width"]) for image in images], np.int32),
-        offsets=np.cumsum([0, *map(len, labels)]),
-        boxes_xyxy=np.array([b for rows in boxes for b in rows], np.float32).reshape(-1, 4),
-        labels=np.array([k for rows in labels for k in rows], np.int32),
+        **vars(truth),
+        sizes_hw=sizes_hw,
+        offsets=np.cumsum([0, *counts]),
+        boxes_xyxy=boxes_xyxy[by_image].astype(np.float32),
+        labels=truth.category[rows][by_image].astype(np.int32),
+        images=images_there,
+        keys=np.arange(len(order)),
         problems=dict(problems.counts),
-        crowds=crowds,
     )
+
+
+def load_ground_truth(annotations: str | os.PathLike | Mapping[str, Any]) -> GroundTruth:
+    """The annotations alone, of a file or its parsed content; images and their sizes are not used.
+
+    Raises:
+        DataError: as `load`.
+    """
+    source, content = read_json(annotations, "annotations")
+    return _ground_truth(source, _instances(content, source))[0]
+
+
+def load_categories(annotations: str | os.PathLike) -> Categories:
+    """The category table of a file in COCO's format.
+
+    Raises:
+        DataError: as `load`.
+    """
+    source, content = read_json(annotations, "annotations")
+    return _categories(Rows(_instances(content, source)["categories"], source, "categories"))
+
+
+def load_results(results: Any, truth: GroundTruth) -> Results:
+    """Detections in COCO's results format, of a file or its parsed content; may be empty.
+
+    Raises:
+        DataError: if the file cannot be read.
+        ResultsError: for an entry that cannot be evaluated.
+    """
+    source, content = read_json(results, "detections")
+    if not isinstance(content, list):
+        raise ResultsError(
+            f"{source} holds a {type(content).__name__}; detections are a JSON list of "
+            '{"image_id": 42, "category_id": 18, "bbox": [x, y, width, height], "score": 0.9}'
+        )
+    rows = Rows(content, source, "detections", ResultsError)
+    foreign = f"the detections must be of {truth.source}"
+    mapped = f"{foreign}, with class numbers mapped back to category ids"
+    return Results(
+        source=source,
+        image=rows.positions("image_id", truth.image_ids.tolist(), foreign),
+        category=rows.positions("category_id", truth.categories.ids, mapped),
+        boxes_xywh=rows.boxes(),
+        scores=rows.numbers("score", "it must be a finite number; did the model diverge?"),
+    )
+
+
+def _instances(content: Any, source: str = "") -> dict[str, Any]:
+    """The three lists of an instances file."""
+    if isinstance(content, Path):
+        source, content = read_json(content, "annotations")
+    needs = "it needs images, annotations and categories, as COCO's instances files have"
+    if not isinstance(content, Mapping):
+        kind = "a list, as detections are" if isinstance(content, list) else f"{content!r:.40}"
+        raise DataError(f"{source} is {kind}; {needs}")
+    missing = [part for part in PARTS if part not in content]
+    if missing:
+        raise DataError(f"{source} has no {' and no '.join(missing)}; {needs}")
+    return {part: content[part] for part in PARTS}
+
+
+def _ground_truth(
+    source: str, content: Mapping[str, Any]
+) -> tuple[GroundTruth, Rows, Int[np.ndarray, " n"]]:
+    """The annotations, the rows of the images, and the order of those by ascending id."""
+    images, categories, annotations = (
+        Rows(content[part], source, part) for part in ("images", "categories", "annotations")
+    )
+    table = _categories(categories)
+    image_ids = images.ids()
+    order = np.argsort(image_ids)
+    boxes = annotations.boxes()
+    area = annotations.numbers("area", "it must be a finite number, or be left out", optional=True)
+    truth = GroundTruth(
+        source=source,
+        categories=table,
+        image_ids=np.array(image_ids, np.int64)[order],
+        image_names=tuple(str(images.rows[i].get("file_name", "")) for i in order),
+        image=annotations.positions(
+            "image_id", sorted(image_ids), "remove the annotation or add the image"
+        ),
+        category=annotations.positions(
+            "category_id", table.ids, "correct the annotation or add the category"
+        ),
+        boxes_xywh=boxes,
+        area=np.where(np.isnan(area), boxes[:, 2] * boxes[:, 3], area),
+        crowd=annotations.flags("iscrowd"),
+    )
+    return truth, images, order
+
+
+def _categories(rows: Rows) -> Categories:
+    pairs = sorted(zip(rows.ids(), rows.texts("name", "give it a name"), strict=True))
+    return Categories(tuple(i for i, _ in pairs), tuple(name for _, name in pairs))
+
+
+def _sizes_hw(images: Rows) -> Int[np.ndarray, "n 2"]:
+    sides = []
+    for key in ("height", "width"):
+        values = images.column(key, None)
+        for index, value in enumerate(values):
+            if type(value) not in (int, float) or not value > 0 or value % 1 != 0:
+                images.fail(index, f"has {key} {value!r}", "it must be a whole number of pixels")
+        sides.append(values)
+    return np.array(sides, np.int32).T
+
+
+def _inside(
+    truth: GroundTruth, sizes_hw: Int[np.ndarray, "n 2"], rows: list[Any], problems: Problems
+) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 4"]]:
+    """Numbers of the annotations with something inside their image, and that part as xyxy."""
+    boxes = xywh_to_xyxy(truth.boxes_xywh)
+    limits = np.tile(sizes_hw[truth.image][:, ::-1], 2).astype(np.float64)
+    cut = np.clip(boxes, 0.0, limits)
+    flat = (truth.boxes_xywh[:, 2:] == 0).any(axis=1)
+    outside = ~flat & (cut[:, 2:] <= cut[:, :2]).any(axis=1)
+    sticking_out = ~flat & ~outside & (np.abs(cut - boxes).max(axis=1, initial=0) > 1)
+    for kind, which in (
+        ("box without area, left out", flat),
+        ("box outside its image, left out", outside),
+        ("box more than a pixel out of its image, cut", sticking_out),
+    ):
+        for g in np.flatnonzero(which):
+            row = rows[g]
+            name = f"annotation {row['id']}" if "id" in row else f"annotations[{g}]"
+            problems.add(kind, f"{name}, image {row['image_id']}, bbox {row['bbox']}")
+    kept = np.flatnonzero(~flat & ~outside)
+    return kept, cut[kept]

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 import grain
 import numpy as np
 
+from pse_jax import distributed
+from pse_jax.config import Config
 from pse_jax.data import transforms
-from pse_jax.data.coco import Dataset
-from pse_jax.data.plan import Batch, Buckets, EvalPlan, TrainPlan
+from pse_jax.data.dataset import Dataset
+from pse_jax.data.plan import Batch, Buckets, EvalPlan, TrainPlan, buckets_for
+from pse_jax.errors import ImageError
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +64,9 @@ def load_row(row: Row, dataset: Dataset, buckets: Buckets, capacity: int) -> dic
     unreadable = False
     if row.valid:
         try:
-            pixels = transforms.decode(dataset.path_of(row.image), original)
-        except transforms.ImageError as error:
+            content = dataset.bytes_of(row.image)
+            pixels = transforms.decode(content, dataset.name_of(row.image), original)
+        except (ImageError, OSError) as error:
             logger.error("image id %d is left out: %s", dataset.image_ids[row.image], error)
             unreadable = True
     if not row.valid or unreadable:
@@ -84,11 +88,9 @@ def load_row(row: Row, dataset: Dataset, buckets: Buckets, capacity: int) -> dic
 
 def batches(
     dataset: Dataset,
-    buckets: Buckets,
     plan: TrainPlan | EvalPlan,
     *,
     rows: slice,
-    capacity: int,
     threads: int,
     prefetch: int,
     start: int = 0,
@@ -97,10 +99,8 @@ def batches(
 
     Args:
         dataset: where the images are.
-        buckets: their sizes after resizing.
-        plan: which images make up which batch.
+        plan: which images make up which batch, and their sizes after resizing.
         rows: the part of each batch that is wanted.
-        capacity: box slots an image.
         threads: that decode and resize.
         prefetch: batches that they may be ahead.
         start: first step.
@@ -109,7 +109,19 @@ def batches(
     if start >= len(plan):
         return
     source = grain.MapDataset.source(_Rows(plan, start, rows)).map(
-        lambda row: load_row(row, dataset, buckets, capacity)
+        lambda row: load_row(row, dataset, plan.buckets, dataset.capacity)
     )
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch * count)
     yield from source.to_iter_dataset(options).batch(count)
+
+
+def eval_batches(dataset: Dataset, config: Config) -> Iterator[dict[str, np.ndarray]]:
+    """This process's rows of batches that hold every image once.
+
+    Raises:
+        UserError: if the evaluation's batch does not divide among the devices.
+    """
+    size, data = config.inference.batch_size, config.data
+    plan = EvalPlan(buckets_for(dataset.sizes_hw, data), size)
+    rows = distributed.local_rows(size)
+    return batches(dataset, plan, rows=rows, threads=data.threads, prefetch=data.prefetch)

@@ -1,6 +1,6 @@
 """Which images make up which batch, at which static shape: a pure function of (seed, step).
 
-Nothing about the data is saved in a checkpoint: a run that stops may go on from any step, with
+Nothing about the data is saved in a checkpoint: a run that stops may resume from any step, with
 another number of processes, and sees the same batches.
 """
 
@@ -119,6 +119,7 @@ class EvalPlan:
     """Every image once, in batches of one bucket; the last batch of a bucket is filled up."""
 
     def __init__(self, buckets: Buckets, batch_size: int):
+        self.buckets = buckets
         self.batches: list[Batch] = []
         for k, shape in enumerate(buckets.shapes_hw):
             members = np.flatnonzero(buckets.bucket == k)

@@ -3,10 +3,11 @@
 import dataclasses
 from pathlib import Path
 
-from pse_jax.config import ConfigError, DataConfig
+from pse_jax.config import DataConfig
 from pse_jax.data import coco
-from pse_jax.data.coco import DataError, Dataset
+from pse_jax.data.dataset import Dataset
 from pse_jax.data.shapes import write_shapes
+from pse_jax.errors import ConfigError, DataError
 
 
 def locate(config: DataConfig) -> DataConfig:
@@ -46,7 +47,7 @@ def open_train(config: DataConfig) -> Dataset:
         dataset = dataset.without_empty()
     if len(dataset) == 0:
         raise DataError(
-            f"{dataset.annotation_file}: no image has a box to learn from; see the warnings above "
+            f"{dataset.source}: no image has a box to learn from; see the warnings above "
             "for what was left out, or set --config.data.keep_empty=true"
         )
     return dataset

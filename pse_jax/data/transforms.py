@@ -3,11 +3,15 @@
 Pixels stay uint8 RGB here; the device subtracts the mean. Boxes are exclusive xyxy in pixels.
 """
 
-from pathlib import Path
+import io
+import os
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
+
+from pse_jax.errors import ImageError
 
 try:
     import cv2  # pyright: ignore[reportMissingImports]
@@ -15,10 +19,6 @@ try:
     cv2.setNumThreads(0)  # the pipeline has threads of its own
 except ImportError:
     cv2 = None
-
-
-class ImageError(ValueError):
-    """An image that cannot be used; the message names the file and what is wrong with it."""
 
 
 def resized_hw(
@@ -46,25 +46,59 @@ def resized_hw(
     return max(int(height * scale + rounding), 1), max(int(width * scale + rounding), 1)
 
 
-def decode(path: Path, size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of an image file, RGB; EXIF orientation is not applied, as in the reference.
+def decode(content: bytes, name: str, size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of an encoded image, RGB; EXIF orientation is not applied, as in the reference.
+
+    Args:
+        content: the bytes of the file.
+        name: of the file, for messages.
+        size_hw: its annotated height and width.
 
     Raises:
-        ImageError: if it cannot be decoded or is not of the annotated (height, width).
+        ImageError: if it cannot be decoded or is of another size.
     """
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # Pillow would turn them white
-                raise ImageError(f"it has more than 8 bits a channel ({image.mode}); convert it")
-            pixels = np.asarray(image.convert("RGB"))
+        with Image.open(io.BytesIO(content)) as image:
+            pixels = _rgb(image)
     except Exception as error:  # Pillow raises many kinds for broken files
-        raise ImageError(f"{path} cannot be decoded: {error}") from error
+        raise ImageError(f"{name} cannot be decoded: {error}") from error
     if pixels.shape[:2] != tuple(size_hw):
         raise ImageError(
-            f"{path} is {pixels.shape[1]}x{pixels.shape[0]} px, but its annotations say "
+            f"{name} is {pixels.shape[1]}x{pixels.shape[0]} px, but its annotations say "
             f"{size_hw[1]}x{size_hw[0]}: the boxes would be in the wrong place"
         )
     return pixels
+
+
+def pixels_of(image: Any) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a path, a Pillow image (both turned upright by their EXIF) or an array, RGB.
+
+    Raises:
+        ImageError: if it cannot be decoded, or is no uint8 array [height, width, 3].
+    """
+    if isinstance(image, str | os.PathLike):
+        try:
+            with Image.open(image) as opened:
+                return _rgb(ImageOps.exif_transpose(opened))
+        except Exception as error:
+            raise ImageError(f"{image} cannot be decoded: {error}") from error
+    if isinstance(image, Image.Image):
+        return _rgb(ImageOps.exif_transpose(image))
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+            return image
+        found = f"an array of type {image.dtype} and shape {image.shape}"
+    else:
+        found = f"a {type(image).__name__}"
+    raise ImageError(
+        f"an image is a path, a Pillow image or a uint8 RGB array [height, width, 3], not {found}"
+    )
+
+
+def _rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    if image.mode.startswith(("I", "F")):  # Pillow would turn them white
+        raise ImageError(f"it has more than 8 bits a channel ({image.mode}); convert it")
+    return np.asarray(image.convert("RGB"))
 
 
 def resize(

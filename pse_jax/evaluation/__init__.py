@@ -1,1 +1,4 @@
-"""COCO files in, numbers out: AP, score-IoU correlation and ranking oracles; no jax in here."""
+"""Numbers from arrays: COCO's metrics, matching, correlations, oracles, calibration, errors.
+
+Imports NumPy, SciPy and pycocotools, and nothing that imports JAX.
+"""

@@ -2,70 +2,61 @@
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
-from pse_jax.evaluation.results import Detections, GroundTruth, load_annotations, load_detections
+from pse_jax.evaluation.arrays import GroundTruth, Results
 
 METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
 
 
 def evaluate_coco(
-    annotations: str | Path | Mapping[str, Any] | GroundTruth,
-    detections: str | Path | Sequence[Mapping[str, Any]] | Detections,
+    truth: GroundTruth,
+    results: Results,
     *,
     areas: bool = True,
     image_ids: Sequence[int] | None = None,
-    backend: Literal["pycocotools", "hotcoco"] = "pycocotools",
 ) -> dict[str, Any]:
     """COCO's box metrics in [0, 1]: the names in `METRICS`, and `per_class` {name: AP}.
 
-    What has no ground truth (pycocotools' -1) is NaN; `results.nan_to_none` makes it null. With
-    ground truth and no detection, AP is 0. Annotation ids are renumbered from 1: pycocotools takes
-    a match with an object whose id is 0 for no match.
+    What has no ground truth (pycocotools' -1) is NaN. With ground truth and no detection, AP is 0.
+    Annotation ids are renumbered from 1: pycocotools takes a match with an object whose id is 0 for
+    no match.
 
     Args:
-        annotations: a COCO instances file, its content, or what `load_annotations` returned.
-        detections: a COCO results file, its content, or what `load_detections` returned.
+        truth: the objects.
+        results: the detections.
         areas: False leaves APS to ARL as NaN, for a quarter of the time.
         image_ids: evaluate only these images; all that are annotated by default.
-        backend: `hotcoco` (extra `fast`) gives the same numbers sooner.
     """
-    truth = annotations if isinstance(annotations, GroundTruth) else load_annotations(annotations)
-    found = detections if isinstance(detections, Detections) else load_detections(detections, truth)
-    arrays = precision_recall(truth, found, areas=areas, image_ids=image_ids, backend=backend)
-    return summarise(truth.category_names, *arrays)
+    arrays = precision_recall(truth, results, areas=areas, image_ids=image_ids)
+    return summarise(truth.categories.unique_names, *arrays)
 
 
 def precision_recall(
     truth: GroundTruth,
-    found: Detections,
+    found: Results,
     *,
     areas: bool = True,
     image_ids: Sequence[int] | None = None,
-    category_ids: Sequence[int] | None = None,
-    backend: Literal["pycocotools", "hotcoco"] = "pycocotools",
 ) -> tuple[Float[np.ndarray, "t r k a m"], Float[np.ndarray, "t k a m"]]:
     """Interpolated precision and recall of pycocotools, -1 where there is no ground truth.
 
     Axes: t thresholds .5:.05:.95, r recall levels 0:.01:1, k classes in the order of their ids,
     a areas all/small/medium/large (or all alone), m 1/10/100 detections an image and class.
-    A class's numbers don't depend on the others: subsets of classes may be joined along k.
     """
-    coco_class, eval_class = _backend(backend)
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = coco_class()
+        coco: Any = COCO()
         coco.dataset = _instances(truth)
         coco.createIndex()
-        evaluation = eval_class(coco, _results(coco, coco_class, found, truth), "bbox")
+        evaluation = COCOeval(coco, _results(coco, found, truth), "bbox")
         if image_ids is not None:
             evaluation.params.imgIds = sorted(set(image_ids))
-        if category_ids is not None:
-            evaluation.params.catIds = sorted(set(category_ids))
         if not areas:
             evaluation.params.areaRng = evaluation.params.areaRng[:1]
             evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
@@ -101,14 +92,15 @@ def _mean(values: np.ndarray) -> float:
 
 def _instances(truth: GroundTruth) -> dict[str, Any]:
     """The ground truth as the dictionary that pycocotools indexes."""
-    image, category = truth.image_ids[truth.image], truth.category_ids[truth.category]
+    image = truth.image_ids[truth.image]
+    category = np.asarray(truth.categories.ids)[truth.category]
     columns = (image, category, truth.boxes_xywh, truth.area, truth.crowd)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return {
         "images": [{"id": value} for value in truth.image_ids.tolist()],
         "categories": [
             {"id": value, "name": name}
-            for value, name in zip(truth.category_ids.tolist(), truth.category_names, strict=True)
+            for value, name in zip(truth.categories.ids, truth.categories.names, strict=True)
         ],
         "annotations": [
             {"id": n, "image_id": i, "category_id": c, "bbox": b, "area": a, "iscrowd": int(k)}
@@ -117,30 +109,11 @@ def _instances(truth: GroundTruth) -> dict[str, Any]:
     }
 
 
-def _results(coco: Any, coco_class: Any, found: Detections, truth: GroundTruth) -> Any:
+def _results(coco: Any, found: Results, truth: GroundTruth) -> Any:
     """The detections as a COCO object; an empty one where `loadRes` would fail."""
-    if not len(found):
-        empty = coco_class()
-        empty.dataset = {**_instances(truth), "annotations": []}
-        empty.createIndex()
-        return empty
-    image, category = truth.image_ids[found.image], truth.category_ids[found.category]
-    columns = (image, category, found.boxes_xywh, found.scores)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return coco.loadRes(
-        [{"image_id": i, "category_id": c, "bbox": b, "score": s} for i, c, b, s in rows]
-    )
-
-
-def _backend(name: str) -> tuple[Any, Any]:
-    if name == "pycocotools":
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    elif name == "hotcoco":
-        try:
-            from hotcoco import COCO, COCOeval  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise ImportError("backend 'hotcoco' needs the extra: pip install hotcoco") from None
-    else:
-        raise ValueError(f"backend {name!r} is neither 'pycocotools' nor 'hotcoco'")
-    return COCO, COCOeval
+    if len(found):
+        return coco.loadRes(found.to_coco(truth))
+    empty: Any = COCO()
+    empty.dataset = {**_instances(truth), "annotations": []}
+    empty.createIndex()
+    return empty

@@ -1,13 +1,14 @@
 """How well scores follow IoUs: the three coefficients of the paper's Table II, by SciPy."""
 
 import numpy as np
-from jaxtyping import Float
 from scipy import stats
+
+from pse_jax.evaluation.arrays import Floats
 
 COEFFICIENTS = ("PCC", "SCC", "KCC")
 
 
-def correlations(scores: Float[np.ndarray, "d"], ious: Float[np.ndarray, "d"]) -> dict[str, float]:
+def correlations(scores: Floats, ious: Floats) -> dict[str, float]:
     """Pearson's r (PCC), Spearman's rho (SCC) and Kendall's tau-b (KCC) of scores and IoUs.
 
     All three are NaN where they are undefined: fewer than two points, or constant scores or IoUs.

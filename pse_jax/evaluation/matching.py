@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pse_jax.evaluation.results import Detections, GroundTruth
+from pse_jax.evaluation.arrays import Bools, Floats, GroundTruth, Ints, Results
 
 CHUNK = 1 << 16  # detections whose pairs are held at once: bounds the memory
 
@@ -34,28 +34,26 @@ class Pairs:
 class Matches:
     """Who was matched with whom: the object of each detection (-1: none), and what to ignore."""
 
-    object: Int[np.ndarray, "d"]
-    ignored: Bool[np.ndarray, "d"]  # lies on a crowd region: neither right nor wrong
+    object: Ints
+    ignored: Bools  # lies on a crowd region: neither right nor wrong
 
     @property
-    def correct(self) -> Bool[np.ndarray, "d"]:
+    def correct(self) -> Bools:
         """True positives."""
         return (self.object >= 0) & ~self.ignored
 
     @property
-    def wrong(self) -> Bool[np.ndarray, "d"]:
+    def wrong(self) -> Bools:
         """False positives."""
         return (self.object < 0) & ~self.ignored
 
 
-def best_iou(ground_truth: GroundTruth, detections: Detections) -> Float[np.ndarray, "d"]:
+def best_iou(ground_truth: GroundTruth, detections: Results) -> Floats:
     """IoU of every detection with the best object of its class and image; see the module."""
     return best_object(ground_truth, detections)[1]
 
 
-def best_object(
-    ground_truth: GroundTruth, detections: Detections
-) -> tuple[Int[np.ndarray, "d"], Float[np.ndarray, "d"]]:
+def best_object(ground_truth: GroundTruth, detections: Results) -> tuple[Ints, Floats]:
     """The object of `best_iou` (-1: none touches; the first of equals) and its IoU."""
     pairs = overlaps(ground_truth, detections, same_class=True)
     keep = ~ground_truth.crowd[pairs.object]
@@ -63,7 +61,7 @@ def best_object(
     return best_of(regular, len(detections))
 
 
-def best_of(pairs: Pairs, count: int) -> tuple[Int[np.ndarray, "d"], Float[np.ndarray, "d"]]:
+def best_of(pairs: Pairs, count: int) -> tuple[Ints, Floats]:
     """For each of `count` detections its object of highest IoU (-1: none) and that IoU (0)."""
     objects, ious = np.full(count, -1, np.int64), np.zeros(count)
     # Ascending IoU and, among equals, descending object: the last write wins.
@@ -73,9 +71,9 @@ def best_of(pairs: Pairs, count: int) -> tuple[Int[np.ndarray, "d"], Float[np.nd
     return objects, ious
 
 
-def overlaps(ground_truth: GroundTruth, detections: Detections, *, same_class: bool) -> Pairs:
+def overlaps(ground_truth: GroundTruth, detections: Results, *, same_class: bool) -> Pairs:
     """All overlapping pairs in the same image, of the same class or of any."""
-    classes = len(ground_truth.category_ids) if same_class else 1
+    classes = len(ground_truth.categories.ids) if same_class else 1
     truth_key = ground_truth.image * classes + ground_truth.category * same_class
     found_key = detections.image * classes + detections.category * same_class
     order = np.argsort(truth_key, kind="stable")
@@ -99,7 +97,7 @@ def overlaps(ground_truth: GroundTruth, detections: Detections, *, same_class: b
 
 
 def match(
-    ground_truth: GroundTruth, detections: Detections, pairs: Pairs, *, threshold: float = 0.5
+    ground_truth: GroundTruth, detections: Results, pairs: Pairs, *, threshold: float = 0.5
 ) -> Matches:
     """COCO's greedy matching, class by class, without a cap on detections a image.
 

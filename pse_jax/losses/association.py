@@ -43,13 +43,7 @@ def pce_loss(
     """Proxy cross-entropy, section III-A: -β log(1 - |p̂ - k·Î|).
 
     k·Î is cut to [0, 1], the range of a probability: with k > 1 the paper's formula would take the
-    logarithm of a negative number.
-
-    Args:
-        score: p̂, a probability, not a logit.
-        iou: Î in [0, 1]; detached.
-        beta: weight.
-        k: slope of the line p̂ = k·Î that the score is drawn to.
+    logarithm of a negative number. Arguments as of `pse_loss`.
     """
     iou = jax.lax.stop_gradient(iou)
     target = jnp.clip(k * iou, 0.0, 1.0)

@@ -18,13 +18,8 @@ def tc_loss(
 
     H is the entropy of the prediction: an uncertain one weighs less. The source sums it over a
     softmax's classes; a sigmoid has no such distribution, so here it is the entropy of the score
-    alone, -p̂ log p̂ - (1-p̂) log(1-p̂). The weight 1 / (1 + e^H) is a constant to the gradient.
-
-    Args:
-        score: p̂, a probability, not a logit.
-        iou: Î in [0, 1]; detached, as in PSE (the source also lets the boxes learn).
-        beta: weight.
-        k: slope of the line p̂ = k·Î that the score is drawn to.
+    alone, -p̂ log p̂ - (1-p̂) log(1-p̂). The weight 1 / (1 + e^H) is a constant to the gradient, and
+    so is the IoU, as in PSE (the source also lets the boxes learn).
     """
     iou, fixed = jax.lax.stop_gradient((iou, score))
     entropy = -jax.scipy.special.xlogy(fixed, fixed) - jax.scipy.special.xlog1py(1 - fixed, -fixed)

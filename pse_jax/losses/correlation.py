@@ -2,9 +2,9 @@
 
 Section III-C of the paper names the first, Pearson's, and leaves it; Kahraman et al., "Correlation
 Loss" (AAAI 2023), add the other two. The IoU is a constant to all three: the gradient goes to the
-classification branch alone, their best setting. Each is one number a batch, not one a positive, and
-a mean already: nothing divides it by the number of positives. It is made of masked sums alone, so
-neither padding nor the number of devices changes it.
+classification branch alone, their best setting. Each is one number per batch and already a mean: it
+is not divided by the number of positives. Only masked sums enter, so neither padding nor the number
+of devices changes it.
 
 It is 0, with a gradient of 0, where there is nothing to correlate: fewer than two positives, or no
 spread. Dimensions: `*n` locations, of which `positive` count.
@@ -43,7 +43,7 @@ def concordance_loss(
 ) -> Float[Array, ""]:
     """β (1 - CCC), CCC = 2 cov(p̂, kÎ) / (σ²_p̂ + σ²_kÎ + (μ_p̂ - μ_kÎ)²), of Lin (1989).
 
-    Unlike the others it also asks for p̂ = kÎ itself, not for any rising line.
+    Unlike the others it is least at p̂ = kÎ alone, not on any rising line.
     """
     count, gap, var_p, var_q, cov = _moments(score, k * jax.lax.stop_gradient(iou), positive)
     apart = var_p + var_q + jnp.square(gap)

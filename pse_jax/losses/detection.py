@@ -11,17 +11,13 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from pse_jax import boxes
-from pse_jax.config import Config, ModelConfig
-from pse_jax.losses.family import (
-    PER_BATCH,
-    association_loss,
-    batch_association_loss,
-    classification_loss,
-)
+from pse_jax.config import Config, LossConfig
 from pse_jax.losses.iou import giou_loss, iou_loss
+from pse_jax.losses.table import ASSOCIATIONS, CLASSIFICATIONS, QUALITIES, Row, Scored, Tied
 from pse_jax.models.head import Predictions
 from pse_jax.targets import Targets, centerness
 
+BOX_LABELS = {"iou": "IoU", "giou": "GIoU"}
 SMALLEST_WEIGHT = 1e-6  # under the sum of the centre-ness weights, as in AdelaiDet
 
 
@@ -50,8 +46,8 @@ def detection_losses(
 ) -> Losses:
     """Focal, IoU and association loss of a batch, all over max(Npos, 1).
 
-    Other losses of the family take the focal loss's place, or PSE's, and nothing else changes. An
-    association by correlation is one number a batch, and a mean already: nothing divides it.
+    Other rows of losses/table.py take the place of the focal loss or of PSE, and nothing else
+    changes. An association by correlation is one number per batch, a mean already: not divided.
 
     Under `jit` with a sharded batch the sums are over the global batch, so the losses do not depend
     on the number of devices. Images that are not valid (padding of a batch) contribute nothing.
@@ -83,38 +79,47 @@ def detection_losses(
         box = box * weight
         box_divisor = jnp.maximum(total(weight, positive), SMALLEST_WEIGHT)
 
-    classification = classification_loss(logits, one_hot, iou, targets, loss)
+    scored = Scored(logits, one_hot, iou, targets)
+    classification = CLASSIFICATIONS[loss.classification].function(scored, loss)
     everywhere = jnp.broadcast_to(image_valid[:, None, None], classification.shape)
 
-    if loss.score == "max":  # sec. II: P̂ is the maximum over classes
-        tied = logits.max(axis=-1)
-    else:  # Eq. (8) read for one class: the positive's own
-        tied = jnp.where(one_hot, logits, 0.0).sum(axis=-1)
-    if loss.association in PER_BATCH:
-        association = batch_association_loss(tied, iou, positive, loss)
-    else:
-        association = total(association_loss(tied, iou, loss), positive) / divisor
+    association = jnp.zeros(())
+    if loss.association != "none":
+        if loss.score == "max":  # sec. II: P̂ is the maximum over classes
+            logit = logits.max(axis=-1)
+        else:  # Eq. (8) read for one class: the positive's own
+            logit = jnp.where(one_hot, logits, 0.0).sum(axis=-1)
+        row = ASSOCIATIONS[loss.association]
+        association = row.function(Tied(logit, iou, positive), loss)
+        if not row.per_batch:
+            association = total(association, positive) / divisor
+
+    quality = jnp.zeros(())
+    if predictions.quality_logits is not None:
+        target = QUALITIES[config.model.quality].function(wanted, iou)
+        entropy = optax.sigmoid_binary_cross_entropy(predictions.quality_logits, target)
+        quality = total(entropy, positive) / divisor
 
     return Losses(
         classification=total(classification, everywhere) / divisor,
         box=loss.box_weight * total(box, positive) / box_divisor,
         association=association,
-        quality=total(quality_loss(predictions, wanted, iou, config.model), positive) / divisor,
+        quality=quality,
         positives=num_positives,
     )
 
 
-def quality_loss(
-    predictions: Predictions,
-    wanted: Float[Array, "b p 4"],
-    iou: Float[Array, "b p"],
-    model: ModelConfig,
-) -> Float[Array, "b p"]:
-    """Cross-entropy of the quality branch with its target, elementwise; zeros without a branch.
+def describe_loss(loss: LossConfig, quality: str = "none") -> str:
+    """Which terms are on, with their constants; `quality` is the model's third output."""
 
-    The target is the centre-ness of the location (FCOS, Eq. 3) or the detached IoU of its box.
-    """
-    if predictions.quality_logits is None:
-        return jnp.zeros_like(iou)
-    target = centerness(wanted) if model.quality == "centerness" else jax.lax.stop_gradient(iou)
-    return optax.sigmoid_binary_cross_entropy(predictions.quality_logits, target)
+    def described(row: Row, *more: str) -> str:
+        shown = [f"{n.removeprefix('focal_')}={getattr(loss, n):g}" for n in row.constants]
+        return f"{row.label}({', '.join([*shown, *more])})" if shown or more else row.label
+
+    terms = [described(CLASSIFICATIONS[loss.classification])]
+    terms += [f"{loss.box_weight:g}*{BOX_LABELS[loss.box]}(smooth={loss.iou_smooth:g})"]
+    terms += [f"BCE({QUALITIES[quality].label})"] if quality != "none" else []
+    if loss.association == "none":
+        return " + ".join(terms) + "; no association loss"
+    terms += [described(ASSOCIATIONS[loss.association], f"score={loss.score}")]
+    return " + ".join(terms)

@@ -15,33 +15,34 @@ from pse_jax.config_checks import validate
 from pse_jax.data import sources
 from pse_jax.data.pipeline import batches
 from pse_jax.data.plan import TrainPlan, buckets_for
-from pse_jax.evaluation.predict import make_predict
-from pse_jax.evaluation.run import evaluate
-from pse_jax.training import optimizer, workdir
-from pse_jax.training.checkpoint import Checkpoints, metadata
-from pse_jax.training.log import Log, introduce
+from pse_jax.detector import Detector
+from pse_jax.runs.checkpoint import Checkpoints
+from pse_jax.runs.evaluate import evaluate
+from pse_jax.runs.folder import Run
+from pse_jax.training import optimizer
+from pse_jax.training.reporting import Reporter, introduce
 from pse_jax.training.step import TrainState, create_state, make_train_step
-from pse_jax.weights.init import initial_variables
+from pse_jax.weights.start import initial_variables
 
 logger = logging.getLogger(__name__)
 
 
-def train(config: Config, directory: str | Path) -> dict[str, Any] | None:
-    """Trains, or goes on with the run in `directory`; returns the final evaluation's numbers.
+def train(config: Config, folder: str | Path) -> dict[str, Any] | None:
+    """Trains, or resumes the run in `folder`; returns the final evaluation's numbers.
 
     Returns None if the system asked the run to stop (SIGTERM): its state is saved, and the same
-    command goes on from there.
+    command resumes it.
 
     Raises:
-        UserError: for whatever the user can mend.
+        UserError: for whatever the user can fix.
     """
     validate(config)
-    directory = Path(directory).expanduser()
+    run = Run(Path(folder).expanduser())
     rows = distributed.local_rows(config.data.batch_size)
     distributed.local_rows(config.inference.batch_size)
-    workdir.claim(directory, config)
-    with progress.log_to(directory / "train.log" if distributed.is_main() else None):
-        return _train(config, directory, rows)
+    run.claim(config)
+    with progress.log_to(run.log if distributed.is_main() else None):
+        return _train(config, run, rows)
 
 
 def _new_state(
@@ -53,68 +54,65 @@ def _new_state(
     )
     # rbg compiles several times faster than the default generator, of which init needs a lot.
     state = create(jax.random.key(config.seed, impl="rbg"))
-    variables = initial_variables(config, {"params": state.params, "frozen": state.frozen}, mesh)
-    return dataclasses.replace(state, **variables)
+    return dataclasses.replace(state, **initial_variables(config, state.variables, mesh))
 
 
-def _train(config: Config, directory: Path, rows: slice) -> dict[str, Any] | None:
+def _train(config: Config, run: Run, rows: slice) -> dict[str, Any] | None:
     total = config.optimizer.steps
     mesh = distributed.make_mesh()
     data = sources.locate(config.data)
     train_set, val_set = sources.open_train(data), sources.open_split(data, "val")
-    sources.check_categories(train_set.categories, val_set.categories, "the training data")
-    buckets = buckets_for(train_set.sizes_hw, data)
-    plan = TrainPlan(buckets, data.batch_size, config.seed, data.flip, total)
+    categories = train_set.categories
+    sources.check_categories(categories, val_set.categories, "the training data")
+    plan = TrainPlan(
+        buckets_for(train_set.sizes_hw, data), data.batch_size, config.seed, data.flip, total
+    )
 
-    model = models.create(config.model, len(train_set.categories))
+    model = models.create(config.model, len(categories))
     sgd = optimizer.create(config.optimizer, config.model)
     shapes = jax.eval_shape(lambda key: create_state(model, sgd, key), jax.random.key(0))
-    checkpoints = Checkpoints(
-        directory, config.train.keep_checkpoints, metadata(config, train_set.categories)
-    )
-    state: TrainState = checkpoints.restore(shapes, mesh) or _new_state(config, model, sgd, mesh)
+    checkpoints = Checkpoints(run, config.train.keep_checkpoints)
+    if saved := checkpoints.restore(shapes.variables, shapes.training, mesh):
+        state = TrainState(**saved[0], **saved[1])
+    else:
+        state = _new_state(config, model, sgd, mesh)
     start = int(state.step)
-    introduce(config, shapes.params, train_set, val_set, buckets, start, directory)
+    introduce(config, shapes.params, train_set, val_set, plan, start, run)
 
     train_step = make_train_step(model, sgd, config, mesh)
-    predict = make_predict(model, config, mesh)
-    log = Log(config, directory, train_set, plan, start)
+    report = Reporter(config, run, train_set, plan, start)
+
+    def save(step: int) -> None:
+        checkpoints.save(Detector(config, categories, state.variables, step), state.training)
 
     def evaluate_now(step: int) -> dict[str, Any]:
-        variables = {"params": state.params, "frozen": state.frozen}
-        numbers = evaluate(predict, variables, val_set, config, mesh, directory, step)
-        log.scalars.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})
-        checkpoints.save_if_best(step, state, numbers["AP"] or 0.0)
+        detector = Detector(config, categories, state.variables, step)
+        numbers = evaluate(detector, val_set, run.folder)
+        report.writer.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})
+        checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
         return numbers
 
     incoming = batches(
-        train_set,
-        buckets,
-        plan,
-        rows=rows,
-        capacity=train_set.capacity,
-        threads=data.threads,
-        prefetch=data.prefetch,
-        start=start,
+        train_set, plan, rows=rows, threads=data.threads, prefetch=data.prefetch, start=start
     )
     step = start
     try:
-        for step, batch in log.timed(incoming, start + 1):
+        for step, batch in enumerate(report.clock.timed(incoming), start + 1):
             state, scalars = train_step(state, distributed.to_devices(batch, mesh))
-            log.add(step, scalars, compiled=train_step._cache_size())  # pyright: ignore
+            report.step(step, scalars, compiled=train_step._cache_size())  # pyright: ignore
             if step % config.train.checkpoint_every == 0 or step == total:
-                checkpoints.save(step, state)
+                save(step)
             if checkpoints.preempted(step):
-                checkpoints.save(step, state)
+                save(step)
                 break
             if config.train.eval_every and step % config.train.eval_every == 0 and step < total:
                 evaluate_now(step)
-                log.clock.start()
-        log.close_window(step)
+                report.clock.start()
+        report.close_window(step)
         if step >= total:
             return evaluate_now(step)
-        logger.warning("asked to stop: step %d is saved; the same command goes on from there", step)
+        logger.warning("asked to stop: step %d is saved; the same command resumes", step)
         return None
     finally:
         checkpoints.close()
-        log.close()
+        report.close()

@@ -32,6 +32,17 @@ class TrainState:
     bad_steps: Any  # non-finite steps in a row, up to now
     skipped: Any  # non-finite steps altogether
 
+    @property
+    def variables(self) -> models.Variables:
+        """What the model needs."""
+        return {"params": self.params, "frozen": self.frozen}
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Everything else, what only training needs."""
+        everything = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {k: v for k, v in everything.items() if k not in ("params", "frozen")}
+
 
 def create_state(
     model: models.FCOS, optimizer: optax.GradientTransformation, key: Array

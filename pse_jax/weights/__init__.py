@@ -1,1 +1,1 @@
-"""Other people's weights in, by exact name."""
+"""Published weights in and our weights out, by exact name."""

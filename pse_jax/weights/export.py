@@ -1,67 +1,74 @@
-"""Our variables under the names of the official FCOS repository, for PyTorch."""
+"""A detector under the names of the official FCOS repository, for PyTorch."""
 
+import dataclasses
 import json
-from collections.abc import Mapping
-from typing import Any
+import os
+from pathlib import Path
 
 import jax
 import numpy as np
 from jaxtyping import Float
+from safetensors.numpy import save_file
 
-from pse_jax.config import Config, to_dict
-from pse_jax.data.coco import Categories
-from pse_jax.models import Variables
-from pse_jax.weights.detectors import METADATA
+from pse_jax.config import to_dict
+from pse_jax.detector import Detector
+from pse_jax.errors import UserError
 from pse_jax.weights.fit import path_of
-from pse_jax.weights.names import OFFICIAL, blocks_of, lone_convs_of, norm_of, towers_of
+from pse_jax.weights.names import OFFICIAL, detector_layers
+from pse_jax.weights.published import METADATA
 
 
-def to_official(variables: Variables, config: Config) -> dict[str, Float[np.ndarray, "..."]]:
-    """Arrays by official name, as PyTorch lays them out; what `translate` reads back bit for bit.
+def save(detector: Detector, file: Path) -> list[str]:
+    """Writes a .safetensors file; returns lines about it.
+
+    Raises:
+        UserError: if its name has another ending.
+    """
+    if file.suffix != ".safetensors":
+        raise UserError(f"{file} must end in .safetensors, the format that is written")
+    arrays, header = to_official(detector), metadata(detector)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")  # so that no truncated file looks whole
+    save_file(arrays, part, header)
+    os.replace(part, file)
+    size = file.stat().st_size / 1e6
+    written = f"wrote {file}: {len(arrays)} tensors of step {detector.step}, {size:.1f} MB"
+    return [written, f"  {header['variant']}", f"  {header['pixels']}"]
+
+
+def to_official(detector: Detector) -> dict[str, Float[np.ndarray, "..."]]:
+    """Arrays by official name, as PyTorch lays them out; `translate` reads the same bits back.
 
     Frozen batch normalisations are the folded affine, with mean 0 and variance 1, as official
     files have them. A GroupNorm in the backbone has no statistics. Towers without biases get
     zeros, because the official modules have biases.
     """
-    leaves = {path_of(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(variables)}
-    model, arrays = config.model, {}
-
-    def conv(ours: str, theirs: str, bias: bool) -> None:
-        kernel = leaves[f"params/{ours}/kernel"]
-        arrays[f"{theirs}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
-        if bias:
-            zeros = np.zeros(kernel.shape[-1], np.float32)
-            arrays[f"{theirs}.bias"] = leaves.get(f"params/{ours}/bias", zeros)
-
-    def norm(ours: str, theirs: str, collection: str) -> None:
-        arrays[f"{theirs}.weight"] = scale = leaves[f"{collection}/{ours}/scale"]
-        arrays[f"{theirs}.bias"] = leaves[f"{collection}/{ours}/bias"]
-        if collection == "frozen":
-            arrays[f"{theirs}.running_mean"] = np.zeros_like(scale)
-            arrays[f"{theirs}.running_var"] = np.ones_like(scale)
-
-    for ours, theirs in blocks_of(OFFICIAL, model.depth):
-        conv(ours, theirs[0], bias=False)
-        norm(norm_of(ours), theirs[1], "frozen" if model.norm == "frozen_bn" else "params")
-    for ours, theirs in towers_of(OFFICIAL, model.head_convs):
-        conv(ours, theirs[0], bias=True)
-        norm(norm_of(ours), theirs[1], "params")
-    for ours, theirs in lone_convs_of(OFFICIAL, quality=model.quality != "none"):
-        conv(ours, theirs, bias=True)
-    for i, scale in enumerate(leaves["params/head/scales"]):
+    variables = jax.tree_util.tree_leaves_with_path(jax.device_get(detector.variables))
+    ours = {path_of(keys): np.asarray(value) for keys, value in variables}
+    arrays = {}
+    for layer in detector_layers(
+        OFFICIAL, dataclasses.replace(detector.config.model, tower_bias=True)
+    ):
+        first, bias = layer.paths
+        value = ours[first]
+        if "conv" in layer.kind:
+            value = np.ascontiguousarray(value.transpose(3, 2, 0, 1))
+        zeros = np.zeros(len(value), np.float32)
+        values = (value, ours.get(bias, zeros), zeros, np.ones_like(zeros))
+        arrays |= zip(layer.in_file, values, strict=False)
+    for i, scale in enumerate(ours["params/head/scales"]):
         arrays[OFFICIAL.scales.format(i=i)] = scale.reshape(1)
     return arrays
 
 
-def metadata(config: Config, categories: Categories) -> Mapping[str, str]:
+def metadata(detector: Detector) -> dict[str, str]:
     """What goes into the file's header: for people, the variant; for `translate`, everything."""
-    model = config.model
-    improved = model.distances == "relu"
-    content: dict[str, Any] = {
-        "format": "fcos-improved" if improved else "fcos",
-        "config": to_dict(config),
-        "category_ids": list(categories.ids),
-        "category_names": list(categories.names),
+    model = detector.config.model
+    content = {
+        "format": "fcos-improved" if model.distances == "relu" else "fcos",
+        "config": to_dict(detector.config),
+        "category_ids": list(detector.categories.ids),
+        "category_names": list(detector.categories.names),
     }
     quality = "none" if model.quality == "none" else f"{model.quality} on {model.quality_tower}"
     return {

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from pse_jax import progress
-from pse_jax.weights.errors import WeightsError
+from pse_jax.errors import WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -24,22 +24,22 @@ SHORT_NAMES = {
     "torchvision_r50_v1": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
     "torchvision_r50_v2": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
 }
-# Their file names end in the first digits of the file's SHA-256: resnet50-0676ba61.pth.
+# Hosts whose file names end in the first digits of the SHA-256: resnet50-0676ba61.pth.
 HASHED_NAMES = ("download.pytorch.org", "download.openmmlab.com")
 ATTEMPTS = 5
 SECONDS_BETWEEN = 2.0
-TIMEOUT = (10, 60)  # seconds to connect, and without a byte
-CHUNK = 1 << 16  # at most so much is lost when a download breaks off
+TIMEOUT = (10, 60)  # seconds to connect, and between two bytes
+CHUNK = 1 << 16  # bytes; at most this much is lost when a download is interrupted
 
 
 def resolve(where: str, cache_dir: Path) -> Path:
-    """The local file that `where` stands for; downloaded to `cache_dir`/weights if it must be.
+    """The local file that `where` stands for; what is not local is kept in `cache_dir`/weights.
 
-    A download goes on where it broke off, is moved into place whole, and is checked against the
-    SHA-256 that its publisher put in its name, or that the address ends in (`#sha256=...`).
+    A download resumes where it was interrupted, appears in the cache only when complete, and is
+    checked against the SHA-256 in its published name or at the address's end (`#sha256=...`).
 
     Raises:
-        WeightsError: if there is no such file or name, it cannot be had, or its hash is wrong.
+        WeightsError: if there is no such file or name, or the download fails or has a wrong hash.
     """
     address = SHORT_NAMES.get(where, where)
     parts = urlsplit(address)
@@ -63,7 +63,7 @@ def resolve(where: str, cache_dir: Path) -> Path:
 
 
 def cached_path(address: str, cache_dir: Path) -> Path:
-    """Where an address is kept: below its host and path, since many files are called R-50.pkl."""
+    """The cached file of an address: below its host and path, as many are called R-50.pkl."""
     parts = urlsplit(address)
     names = [name for name in parts.path.split("/") if name not in ("", ".", "..")]
     if not names:
@@ -78,10 +78,9 @@ def _local_file(where: str) -> Path:
     if path.is_file():
         return path
     close = difflib.get_close_matches(where, SHORT_NAMES, n=2)
-    names = " or ".join(close or SHORT_NAMES)
-    hint = f"did you mean {names}?" if close else f"the names are {names}"
-    what = "is a folder" if path.is_dir() else "is no file"
-    raise WeightsError(f"{where!r} {what}, no https:// address and no short name; {hint}")
+    hint = f"did you mean {' or '.join(close)}?" if close else f"names: {', '.join(SHORT_NAMES)}"
+    what = "a folder, not" if path.is_dir() else "not"
+    raise WeightsError(f"{where!r} is {what} a file, an https:// address or a short name; {hint}")
 
 
 def _published_hash(address: str) -> str:
@@ -94,7 +93,7 @@ def _published_hash(address: str) -> str:
 
 def _check_hash(file: Path, published: str, address: str) -> None:
     if not published:
-        logger.info("weights     %s (unchecked: no hash of it is known)", address)
+        logger.info("weights     %s (not verified: no SHA-256 is published)", address)
         return
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -102,52 +101,47 @@ def _check_hash(file: Path, published: str, address: str) -> None:
         logger.info("weights     %s (SHA-256 %s..., as published)", address, digest[:8])
         return
     if file.suffix == ".part":
-        file.unlink()  # what is wrong must not be gone on with
-        remedy = "it was deleted; try again, or tell whoever publishes it"
+        file.unlink()  # a wrong file must not be resumed
+        remedy = "it was deleted; try again, or tell its publisher"
     else:
         remedy = f"delete {file}, or put the right file there"
     raise WeightsError(
         f"{file} is not what {address} publishes: its SHA-256 begins with "
-        f"{digest[: len(published)]}, and must begin with {published}; {remedy}"
+        f"{digest[: len(published)]} and must begin with {published}; {remedy}"
     )
 
 
 @contextlib.contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """Lets one process of this machine at a time fetch a file; the others find it there."""
+    """Lets one process of this machine at a time fetch a file; the others wait for it."""
     with target.with_name(target.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _download(address: str, part: Path, target: Path) -> None:
-    """Fills `part`; each attempt goes on where the last one broke off."""
+    """Fills `part`; each attempt resumes where the last one stopped."""
     reason = ""
     for attempt in range(ATTEMPTS):
         if attempt:
-            logger.warning("%s broke off (%s); trying again", address, reason)
+            logger.warning("the download of %s failed (%s); trying again", address, reason)
             time.sleep(SECONDS_BETWEEN * attempt)
         try:
             _attempt(address, part)
             return
-        except requests.ConnectionError as error:
-            reason = str(error)
-            if not part.exists():
-                break  # never reached: no use in waiting
-        except requests.HTTPError as error:
-            reason = str(error)
-            status = error.response.status_code if error.response is not None else 0
-            if status < 500 and status != 429:
-                break
         except requests.RequestException as error:
             reason = str(error)
+            unreachable = isinstance(error, requests.ConnectionError) and not part.exists()
+            status = error.response.status_code if error.response is not None else 500
+            if unreachable or (status < 500 and status != 429):
+                break  # waiting does not help
         except OSError as error:  # the disk is full
             reason = str(error)
             break
     raise WeightsError(
-        f"{address} cannot be downloaded. Run the same command again to go on, or get the file "
-        f"elsewhere and put it into the cache as {target}, or name a local file with "
-        f"--config.model.init_from=FILE. The reason: {reason}"
+        f"{address} cannot be downloaded. Run the same command again to resume, or get the file "
+        f"elsewhere and put it into the cache as {target}, or give a local file instead (to train "
+        f"from it: --config.model.init_from=FILE). The reason: {reason}"
     )
 
 
@@ -160,23 +154,23 @@ def _attempt(address: str, part: Path) -> None:
         headers |= {"Range": f"bytes={have}-", "If-Range": tag_file.read_text()}
     with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if not response.url.startswith(("https:", address)):
-            raise WeightsError(f"{address} leads to {response.url}, which is not encrypted")
-        going_on = response.status_code == 206
+            raise WeightsError(f"{address} redirects to {response.url}, which is not encrypted")
+        resumed = response.status_code == 206
         range_sent = response.headers.get("Content-Range", "")
-        if response.status_code == 416 or (going_on and f" {have}-" not in range_sent):
-            part.unlink()  # it is as long as the file, or the server counts otherwise: start anew
-            raise requests.RequestException(f"cannot go on from byte {have}")
+        if response.status_code == 416 or (resumed and f" {have}-" not in range_sent):
+            part.unlink()  # complete already, or the server sends another range: start again
+            raise requests.RequestException(f"cannot resume at byte {have}")
         response.raise_for_status()
-        have = have if going_on else 0
+        have = have if resumed else 0
         total = have + int(response.headers.get("Content-Length", 0))
         tag = response.headers.get("ETag") or response.headers.get("Last-Modified", "")
-        if tag and not tag.startswith("W/"):  # only a strong one promises the same bytes
+        if tag and not tag.startswith("W/"):  # a weak tag does not promise the same bytes
             tag_file.write_text(tag)
         else:
             tag_file.unlink(missing_ok=True)
-        logger.info("download    %s, %.1f MB%s", address, total / 1e6, ", going on" * going_on)
+        logger.info("download    %s, %.1f MB%s", address, total / 1e6, ", resumed" * resumed)
         with (
-            part.open("ab" if going_on else "wb") as file,
+            part.open("ab" if resumed else "wb") as file,
             progress.bar(total, part.stem, have, unit="B") as bar,
         ):
             for chunk in response.iter_content(CHUNK):

@@ -1,102 +1,132 @@
-"""What published FCOS detectors call their modules, and what we call them.
+"""What published ResNets and FCOS detectors call their layers, and what we call them.
 
-One `Style` a code base; the same table serves to read their files and to write official ones.
+One table a code base; it serves to read its files and, for the official one, to write them.
 """
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Literal
 
+from pse_jax.config import ModelConfig
 from pse_jax.models.resnet import BLOCKS
 
-Pair = tuple[str, str]
-Three = tuple[str, str, str]
+Names = tuple[str, ...]
+Kind = Literal["conv", "biased conv", "group norm", "batch norm", "folded norm"]
+
+_LEAVES: dict[Kind, Names] = {
+    "conv": ("weight",),
+    "biased conv": ("weight", "bias"),
+    "group norm": ("weight", "bias"),
+    "batch norm": ("weight", "bias", "running_mean", "running_var"),
+    "folded norm": ("weight", "bias"),  # a batch norm whose statistics are in scale and bias
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A convolution or a normalisation, under both names."""
+
+    ours: str  # "head/class_tower/conv0"
+    theirs: str  # "rpn.head.cls_tower.0"
+    kind: Kind
+
+    @property
+    def in_file(self) -> Names:
+        """The names of its arrays in a file."""
+        return tuple(f"{self.theirs}.{leaf}" for leaf in _LEAVES[self.kind])
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """Our paths of its kernel or scale and of its bias, whether or not it has one."""
+        collection = "frozen" if self.kind in ("batch norm", "folded norm") else "params"
+        first = "kernel" if "conv" in self.kind else "scale"
+        return f"{collection}/{self.ours}/{first}", f"{collection}/{self.ours}/bias"
+
+
+@dataclasses.dataclass(frozen=True)
+class Body:
+    """A ResNet's convolutions, each with the normalisation after it.
+
+    In braces: `stage` 1..4, `res` one more, `block` 0.., `conv` 1..3 in a block (`letter` a..c).
+    """
+
+    stem: Names
+    block: Names
+    shortcut: Names
 
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """Names of modules; pairs are a convolution and the normalisation after it.
+    """A detector's layers.
 
-    In braces: `stage` 1..4 (`res` is one more), `block` 0.., `conv` 1..3 of a block; `i` 0.. of a
-    tower, whose layers count `first`, `second`: 3i and 3i + 1.
+    In braces: `i` 0.. in a tower, whose modules count `first`, `second`: 3i and 3i + 1.
     """
 
-    stem: Pair
-    block: Pair
-    shortcut: Pair
-    laterals: Three  # of C3, C4, C5
-    outputs: Three
-    extra: Pair  # P6, P7
-    class_tower: Pair
-    box_tower: Pair
-    head: Three  # class, box and quality output
+    body: Body
+    laterals: Names  # of C3, C4, C5
+    outputs: Names  # P3, P4, P5
+    extra: Names  # P6, P7
+    class_tower: Names  # a convolution and its GroupNorm
+    box_tower: Names
+    head: Names  # class, box and quality output
     scales: str  # "" where there are none
     bn_epsilon: float
 
 
-def _three(name: str, first: int) -> Three:
-    a, b, c = (name.format(first + i) for i in range(3))
-    return a, b, c
+def _under(prefix: str, *names: str) -> Names:
+    return tuple(prefix + name for name in names)
 
+
+def _torch_body(prefix: str, stem: str = "") -> Body:
+    return Body(
+        stem=_under(prefix + stem, "conv1", "bn1"),
+        block=_under(prefix + "layer{stage}.{block}.", "conv{conv}", "bn{conv}"),
+        shortcut=_under(prefix + "layer{stage}.{block}.downsample.", "0", "1"),
+    )
+
+
+TORCH_RESNET = _torch_body("")  # torchvision's and timm's
+CAFFE_RESNET = Body(  # as backbones.py spells Detectron's and detectron2's
+    stem=("conv1", "conv1_bn"),
+    block=_under("res{res}_{block}_branch2{letter}", "", "_bn"),
+    shortcut=_under("res{res}_{block}_branch1", "", "_bn"),
+)
 
 OFFICIAL = Style(
-    stem=("backbone.body.stem.conv1", "backbone.body.stem.bn1"),
-    block=(
-        "backbone.body.layer{stage}.{block}.conv{conv}",
-        "backbone.body.layer{stage}.{block}.bn{conv}",
-    ),
-    shortcut=(
-        "backbone.body.layer{stage}.{block}.downsample.0",
-        "backbone.body.layer{stage}.{block}.downsample.1",
-    ),
-    laterals=_three("backbone.fpn.fpn_inner{}", 2),
-    outputs=_three("backbone.fpn.fpn_layer{}", 2),
-    extra=("backbone.fpn.top_blocks.p6", "backbone.fpn.top_blocks.p7"),
-    class_tower=("rpn.head.cls_tower.{first}", "rpn.head.cls_tower.{second}"),
-    box_tower=("rpn.head.bbox_tower.{first}", "rpn.head.bbox_tower.{second}"),
-    head=("rpn.head.cls_logits", "rpn.head.bbox_pred", "rpn.head.centerness"),
+    body=_torch_body("backbone.body.", stem="stem."),
+    laterals=_under("backbone.fpn.fpn_inner", "2", "3", "4"),
+    outputs=_under("backbone.fpn.fpn_layer", "2", "3", "4"),
+    extra=_under("backbone.fpn.top_blocks.", "p6", "p7"),
+    class_tower=_under("rpn.head.cls_tower.", "{first}", "{second}"),
+    box_tower=_under("rpn.head.bbox_tower.", "{first}", "{second}"),
+    head=_under("rpn.head.", "cls_logits", "bbox_pred", "centerness"),
     scales="rpn.head.scales.{i}.scale",
     bn_epsilon=0.0,  # maskrcnn-benchmark's FrozenBatchNorm2d has none
 )
 
 ADELAIDET = Style(
-    stem=("backbone.bottom_up.stem.conv1", "backbone.bottom_up.stem.conv1.norm"),
-    block=(
-        "backbone.bottom_up.res{res}.{block}.conv{conv}",
-        "backbone.bottom_up.res{res}.{block}.conv{conv}.norm",
+    body=Body(
+        stem=_under("backbone.bottom_up.stem.conv1", "", ".norm"),
+        block=_under("backbone.bottom_up.res{res}.{block}.conv{conv}", "", ".norm"),
+        shortcut=_under("backbone.bottom_up.res{res}.{block}.shortcut", "", ".norm"),
     ),
-    shortcut=(
-        "backbone.bottom_up.res{res}.{block}.shortcut",
-        "backbone.bottom_up.res{res}.{block}.shortcut.norm",
-    ),
-    laterals=_three("backbone.fpn_lateral{}", 3),
-    outputs=_three("backbone.fpn_output{}", 3),
-    extra=("backbone.top_block.p6", "backbone.top_block.p7"),
-    class_tower=(
-        "proposal_generator.fcos_head.cls_tower.{first}",
-        "proposal_generator.fcos_head.cls_tower.{second}",
-    ),
-    box_tower=(
-        "proposal_generator.fcos_head.bbox_tower.{first}",
-        "proposal_generator.fcos_head.bbox_tower.{second}",
-    ),
-    head=(
-        "proposal_generator.fcos_head.cls_logits",
-        "proposal_generator.fcos_head.bbox_pred",
-        "proposal_generator.fcos_head.ctrness",
-    ),
+    laterals=_under("backbone.fpn_lateral", "3", "4", "5"),
+    outputs=_under("backbone.fpn_output", "3", "4", "5"),
+    extra=_under("backbone.top_block.", "p6", "p7"),
+    class_tower=_under("proposal_generator.fcos_head.cls_tower.", "{first}", "{second}"),
+    box_tower=_under("proposal_generator.fcos_head.bbox_tower.", "{first}", "{second}"),
+    head=_under("proposal_generator.fcos_head.", "cls_logits", "bbox_pred", "ctrness"),
     scales="proposal_generator.fcos_head.scales.{i}.scale",
     bn_epsilon=1e-5,
 )
 
 TORCHVISION = Style(
-    stem=("backbone.body.conv1", "backbone.body.bn1"),
-    block=OFFICIAL.block,
-    shortcut=OFFICIAL.shortcut,
-    laterals=_three("backbone.fpn.inner_blocks.{}.0", 0),
-    outputs=_three("backbone.fpn.layer_blocks.{}.0", 0),
-    extra=("backbone.fpn.extra_blocks.p6", "backbone.fpn.extra_blocks.p7"),
-    class_tower=("head.classification_head.conv.{first}", "head.classification_head.conv.{second}"),
-    box_tower=("head.regression_head.conv.{first}", "head.regression_head.conv.{second}"),
+    body=_torch_body("backbone.body."),
+    laterals=_under("backbone.fpn.inner_blocks.", "0.0", "1.0", "2.0"),
+    outputs=_under("backbone.fpn.layer_blocks.", "0.0", "1.0", "2.0"),
+    extra=_under("backbone.fpn.extra_blocks.", "p6", "p7"),
+    class_tower=_under("head.classification_head.conv.", "{first}", "{second}"),
+    box_tower=_under("head.regression_head.conv.", "{first}", "{second}"),
     head=(
         "head.classification_head.cls_logits",
         "head.regression_head.bbox_reg",
@@ -107,71 +137,64 @@ TORCHVISION = Style(
 )
 
 MMDET = Style(
-    stem=("backbone.conv1", "backbone.bn1"),
-    block=("backbone.layer{stage}.{block}.conv{conv}", "backbone.layer{stage}.{block}.bn{conv}"),
-    shortcut=(
-        "backbone.layer{stage}.{block}.downsample.0",
-        "backbone.layer{stage}.{block}.downsample.1",
-    ),
-    laterals=_three("neck.lateral_convs.{}.conv", 0),
-    outputs=_three("neck.fpn_convs.{}.conv", 0),
-    extra=("neck.fpn_convs.3.conv", "neck.fpn_convs.4.conv"),
-    class_tower=("bbox_head.cls_convs.{i}.conv", "bbox_head.cls_convs.{i}.gn"),
-    box_tower=("bbox_head.reg_convs.{i}.conv", "bbox_head.reg_convs.{i}.gn"),
-    head=("bbox_head.conv_cls", "bbox_head.conv_reg", "bbox_head.conv_centerness"),
+    body=_torch_body("backbone."),
+    laterals=_under("neck.lateral_convs.", "0.conv", "1.conv", "2.conv"),
+    outputs=_under("neck.fpn_convs.", "0.conv", "1.conv", "2.conv"),
+    extra=_under("neck.fpn_convs.", "3.conv", "4.conv"),
+    class_tower=_under("bbox_head.cls_convs.{i}.", "conv", "gn"),
+    box_tower=_under("bbox_head.reg_convs.{i}.", "conv", "gn"),
+    head=_under("bbox_head.", "conv_cls", "conv_reg", "conv_centerness"),
     scales="bbox_head.scales.{i}.scale",
     bn_epsilon=1e-5,
 )
 
+# By the beginning of a format's name.
+STYLES = {"fcos": OFFICIAL, "adelaidet": ADELAIDET, "torchvision": TORCHVISION, "mmdet": MMDET}
 
-def blocks_of(style: Style, depth: int) -> Iterator[tuple[str, Pair]]:
-    """(our module, their (convolution, norm)) of a ResNet of this depth, without its classifier.
 
-    Our norm is called as our convolution is, with "norm" for "conv", or "_norm" behind it.
-    """
-    yield "backbone/stem/conv1", style.stem
+def resnet_layers(body: Body, depth: int, norm: Kind) -> Iterator[Layer]:
+    """The layers of a ResNet of this depth, without its classifier."""
+    yield Layer("backbone/stem/conv1", body.stem[0], "conv")
+    yield Layer("backbone/stem/norm1", body.stem[1], norm)
     bottleneck = depth >= 50
     for stage, blocks in enumerate(BLOCKS[depth], start=1):
         for block in range(blocks):
-            place = {"stage": stage, "res": stage + 1, "block": block}
             ours = f"backbone/layer{stage}/block{block}"
-            for conv in range(1, 4 if bottleneck else 3):
-                yield f"{ours}/conv{conv}", _fill(style.block, conv=conv, **place)
+            for i in range(1, 4 if bottleneck else 3):
+                conv, normalisation = block_names(body.block, stage, block, i)
+                yield Layer(f"{ours}/conv{i}", conv, "conv")
+                yield Layer(f"{ours}/norm{i}", normalisation, norm)
             if block == 0 and (bottleneck or stage > 1):
-                yield f"{ours}/downsample", _fill(style.shortcut, **place)
+                conv, normalisation = block_names(body.shortcut, stage, block)
+                yield Layer(f"{ours}/downsample", conv, "conv")
+                yield Layer(f"{ours}/downsample_norm", normalisation, norm)
 
 
-def towers_of(style: Style, head_convs: int) -> Iterator[tuple[str, Pair]]:
-    """(our module, their (convolution, GroupNorm)) of both towers."""
-    for tower, theirs in (("class_tower", style.class_tower), ("box_tower", style.box_tower)):
-        for i in range(head_convs):
-            yield f"head/{tower}/conv{i}", tower_layer(theirs, i)
+def block_names(names: Names, stage: int, block: int, conv: int = 1) -> Names:
+    """A convolution of a block, or its shortcut, and the norm after it."""
+    where = {"stage": stage, "res": stage + 1, "block": block, "conv": conv}
+    return tuple(name.format(**where, letter="abc"[conv - 1]) for name in names)
 
 
-def tower_layer(theirs: Pair, i: int) -> Pair:
-    """Their (convolution, GroupNorm) of layer i of a tower."""
-    return _fill(theirs, i=i, first=3 * i, second=3 * i + 1)
+def tower_names(names: Names, i: int) -> Names:
+    """The convolution and the GroupNorm of layer i of a tower."""
+    return tuple(name.format(i=i, first=3 * i, second=3 * i + 1) for name in names)
 
 
-def lone_convs_of(style: Style, quality: bool) -> Iterator[tuple[str, str]]:
-    """(our module, theirs) of the convolutions with no normalisation: pyramid and outputs."""
-    for level in range(3):
-        yield f"fpn/lateral{level + 3}", style.laterals[level]
-        yield f"fpn/output{level + 3}", style.outputs[level]
-    yield "fpn/p6", style.extra[0]
-    yield "fpn/p7", style.extra[1]
-    yield "head/class_conv", style.head[0]
-    yield "head/box_conv", style.head[1]
-    if quality:
-        yield "head/quality_conv", style.head[2]
-
-
-def norm_of(conv: str) -> str:
-    """Our norm after our convolution: conv2 has norm2 and downsample has downsample_norm."""
-    folder, _, name = conv.rpartition("/")
-    own = f"{name}_norm" if name == "downsample" else name.replace("conv", "norm")
-    return f"{folder}/{own}"
-
-
-def _fill(pair: Pair, **values: int) -> Pair:
-    return pair[0].format(**values), pair[1].format(**values)
+def detector_layers(style: Style, model: ModelConfig) -> Iterator[Layer]:
+    """The layers of an FCOS with these settings; all but the scales of its levels."""
+    norm: Kind = "batch norm" if model.norm == "frozen_bn" else "group norm"
+    yield from resnet_layers(style.body, model.depth, norm)
+    tower_conv: Kind = "biased conv" if model.tower_bias else "conv"
+    for tower, names in (("class_tower", style.class_tower), ("box_tower", style.box_tower)):
+        for i in range(model.head_convs):
+            conv, normalisation = tower_names(names, i)
+            yield Layer(f"head/{tower}/conv{i}", conv, tower_conv)
+            yield Layer(f"head/{tower}/norm{i}", normalisation, "group norm")
+    pyramid = [f"fpn/{kind}{level}" for kind in ("lateral", "output") for level in (3, 4, 5)]
+    outputs = ["head/class_conv", "head/box_conv"]
+    outputs += ["head/quality_conv"] if model.quality != "none" else []
+    ours = [*pyramid, "fpn/p6", "fpn/p7", *outputs]
+    theirs = [*style.laterals, *style.outputs, *style.extra, *style.head[: len(outputs)]]
+    for a, b in zip(ours, theirs, strict=True):
+        yield Layer(a, b, "biased conv")

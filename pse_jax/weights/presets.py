@@ -1,7 +1,7 @@
 """The configuration under which each published detector was trained and is evaluated.
 
-Facts from the code of its authors; what a file itself tells (depth, widths, pixel means) goes on
-top of these, in detectors.py.
+Facts from the code of its authors; what a file itself tells (depth, widths, pixel means) replaces
+them, in identify.py.
 """
 
 from pse_jax.config import (
@@ -13,14 +13,7 @@ from pse_jax.config import (
     TargetConfig,
 )
 
-FORMATS = (
-    "fcos",
-    "fcos-improved",
-    "adelaidet",
-    "torchvision",
-    "mmdet",
-    "mmdet-improved",
-)
+FORMATS = ("fcos", "fcos-improved", "adelaidet", "torchvision", "mmdet", "mmdet-improved")
 
 DETECTRON_MEAN = (102.9801, 115.9465, 122.7717)  # BGR
 DETECTRON2_MEAN = (103.53, 116.28, 123.675)  # BGR
@@ -51,7 +44,7 @@ def preset(form: str) -> Config:
             association="none",
         ),
         data=DataConfig(resize="fcos", short_side=800, long_side=1333),
-        inference=InferenceConfig(score_threshold=0.05, nms_threshold=0.6, root=True),
+        inference=InferenceConfig(score_threshold=0.05, nms_threshold=0.6, sqrt_score=True),
     )
     model, loss, data, inference = config.model, config.loss, config.data, config.inference
     if form in ("fcos", "fcos-improved"):
@@ -72,7 +65,7 @@ def preset(form: str) -> Config:
         model.pixel_mean = DETECTRON2_MEAN if improved else DETECTRON_MEAN
         loss.iou_smooth = 0.0
         data.resize = "mmdet"
-        inference.top_k_by, inference.root = "class", False
+        inference.top_k_by, inference.sqrt_score = "class", False
         inference.nms_threshold = 0.6 if improved else 0.5
     else:
         raise ValueError(f"no format {form!r}; there are {', '.join(FORMATS)}")

@@ -1,6 +1,6 @@
-"""Files of weights in, as NumPy arrays under the names that the file gives them.
+"""Reads files of weights: NumPy arrays under the names that the file gives them.
 
-What a file is follows from its first bytes, never from its name, and no file runs any code.
+The first bytes of a file decide its format, never its name, and no file runs any code.
 """
 
 import dataclasses
@@ -14,58 +14,57 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from pse_jax.errors import WeightsError
 from pse_jax.weights import unpickle
-from pse_jax.weights.errors import WeightsError
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """The arrays of a file, flat; they may be views of the file itself: copy what is to last."""
+    """The arrays of a file, in one flat dictionary; they may be views of the file."""
 
     arrays: dict[str, np.ndarray]
-    container: str  # "safetensors", "torch" or "pickle"
-    extra_names: list[str]  # what else is there: optimiser, schedule, momenta, text
-    metadata: dict[str, str] = dataclasses.field(default_factory=dict)  # of safetensors
+    extra_names: list[str]  # everything else: optimiser, schedule, momenta, text
+    metadata: dict[str, str]  # of a .safetensors file
 
 
 def read(path: Path) -> Checkpoint:
     """Reads a .safetensors file, a PyTorch .pth (new or old) or a pickle of NumPy arrays.
 
-    The usual wrappers ("model", "state_dict", ...) are taken off, and a `module.` that all names
+    The usual wrappers ("model", "state_dict", ...) are removed, and a `module.` that all names
     have. bfloat16 stays bfloat16 from safetensors and becomes float32 from PyTorch.
 
     Raises:
-        WeightsError: if the file is missing, cut short, something else, or more than data.
+        WeightsError: if the file is missing, truncated, something else, or asks to run code.
     """
     path = Path(path)
     container = _container(path)
     metadata: dict[str, str] = {}
     if container == "safetensors":
         raw, metadata = _open_safetensors(path)
-        to_numpy = _itself
+        arrays, extra_names = _flatten(raw, lambda value: value, path)
     elif container == "torch":
-        raw, to_numpy = _open_torch(path)
+        arrays, extra_names = _flatten(*_open_torch(path), path)
     else:
-        raw, to_numpy = unpickle.load(path), _unpickled
-    arrays, extra_names = _flatten(raw, to_numpy, path)
-    return Checkpoint(arrays, container, extra_names, metadata)
+        raw = unpickle.load(path)
+        arrays, extra_names = _flatten(raw, lambda value: getattr(value, "array", None), path)
+    return Checkpoint(arrays, extra_names, metadata)
 
 
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled, after 2 bytes
 _PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(d", b"}")
 _OTHER_FORMATS = (
-    (b"<", "a web page: the address leads to a login or an error, not to the file"),
+    (b"<", "a web page, perhaps a login or an error instead of the file"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file it points to (`git lfs pull`)"),
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"\x1f\x8b", "a gzip archive; unpack it first"),
-    (b"\x89HDF", "an HDF5 file, of Keras perhaps"),
-    (b"{", "text, JSON perhaps"),
+    (b"\x89HDF", "an HDF5 file, perhaps of Keras"),
+    (b"{", "text, perhaps JSON"),
 )
 
 
 def _container(path: Path) -> str:
-    """Which of the readers a file is for, by its first bytes."""
+    """One of "torch", "safetensors" and "pickle", by the first bytes."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise WeightsError(f"{path} {what}; give a file of weights")
@@ -84,13 +83,13 @@ def _container(path: Path) -> str:
     if head.startswith(_PICKLE):
         return "pickle"
     raise WeightsError(
-        f"{path} is {other or 'no format that is known'} (it begins with {head[:16]!r}); give a "
+        f"{path} is {other or 'of an unknown format'} (it begins with {head[:16]!r}); give a "
         ".safetensors file, a PyTorch .pth or a Detectron .pkl"
     )
 
 
 def _check_zip(path: Path) -> None:
-    """Raises for an archive that torch.save did not write: it stores, and never compresses."""
+    """Raises for an archive that torch.save did not write, which never compresses."""
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
@@ -108,12 +107,12 @@ def _check_zip(path: Path) -> None:
     if not any(entry.filename.endswith("/data.pkl") for entry in entries):
         names = ", ".join(entry.filename for entry in entries[:3])
         raise WeightsError(
-            f"{path} is a zip archive, but none of PyTorch's (it holds {names}, ...); give a "
+            f"{path} is a zip archive, but not PyTorch's (it holds {names}, ...); give a "
             ".safetensors file, a PyTorch .pth or a Detectron .pkl"
         )
 
 
-ToNumpy = Callable[[Any], np.ndarray | None]  # None for what is no array
+ToNumpy = Callable[[Any], np.ndarray | None]  # None for anything but an array
 
 _SAFETENSORS_TYPES: dict[str, Any] = {
     "F64": np.float64,
@@ -130,7 +129,7 @@ _SAFETENSORS_TYPES: dict[str, Any] = {
 
 
 def _open_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Views of the file: the library checks the header, and NumPy maps what it describes."""
+    """Views of the file: the library checks the header, and NumPy maps the data."""
     try:
         with safe_open(path, framework="numpy") as file:
             slices = [(name, file.get_slice(name)) for name in file.offset_keys()]
@@ -141,7 +140,7 @@ def _open_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
     data = np.memmap(path, np.uint8, "r")
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
     arrays = {}
-    for name, code, shape in described:  # in the order of the file, and without gaps
+    for name, code, shape in described:  # in the order of the file, without gaps
         if code not in _SAFETENSORS_TYPES:
             raise WeightsError(f"{path}: {name} is of type {code}; save it as F32 or F16")
         dtype = np.dtype(_SAFETENSORS_TYPES[code])
@@ -149,14 +148,6 @@ def _open_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
         arrays[name] = np.asarray(data[start:stop]).view(dtype).reshape(shape)
         start = stop
     return arrays, metadata
-
-
-def _itself(value: Any) -> np.ndarray | None:
-    return value
-
-
-def _unpickled(value: Any) -> np.ndarray | None:
-    return value.array if isinstance(value, unpickle.Pickled) else None
 
 
 def _open_torch(path: Path) -> tuple[Any, ToNumpy]:
@@ -171,7 +162,7 @@ def _open_torch(path: Path) -> tuple[Any, ToNumpy]:
     try:
         mapped = zipfile.is_zipfile(path)
         raw = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # a damaged file may end in any of them
+    except Exception as error:  # a damaged file may raise anything
         name = re.search(r"GLOBAL ([\w.]*\w)\s", str(error))
         if name:
             raise unpickle.forbidden(path, name[1]) from error
@@ -197,7 +188,7 @@ def _open_torch(path: Path) -> tuple[Any, ToNumpy]:
 def _damaged(path: Path, what: str, error: Exception) -> WeightsError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return WeightsError(
-        f"{path} is a {what} of {path.stat().st_size:,} bytes that is cut short or damaged "
+        f"{path} is a {what} of {path.stat().st_size:,} bytes that is truncated or damaged "
         f"({reason}); download or copy it again"
     )
 
@@ -208,7 +199,7 @@ _WRAPPERS = ("model", "state_dict", "model_state_dict", "blobs")
 def _flatten(raw: Any, to_numpy: ToNumpy, path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays inside the wrappers, and the names of everything else."""
     node, extra_names = _named(raw, path), []
-    for _ in range(2):  # some wrap twice
+    for _ in range(2):  # some are wrapped twice
         inner = next((key for key in _WRAPPERS if isinstance(node.get(key), Mapping)), None)
         if inner is None:
             break
@@ -222,9 +213,8 @@ def _flatten(raw: Any, to_numpy: ToNumpy, path: Path) -> tuple[dict[str, np.ndar
         else:
             arrays[name] = array
     if not arrays:
-        raise WeightsError(
-            f"{path} holds no arrays, only {', '.join(extra_names[:5]) or 'nothing'}"
-        )
+        only = ", ".join(extra_names[:5]) or "nothing"
+        raise WeightsError(f"{path} holds no arrays, only {only}")
     if all(name.startswith("module.") for name in arrays):  # of DistributedDataParallel
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
     return arrays, extra_names
@@ -235,5 +225,4 @@ def _named(node: Any, path: Path) -> dict[str, Any]:
         raise WeightsError(
             f"{path} holds a {type(node).__name__}; it must be a dictionary of names and arrays"
         )
-    decode = lambda name: name.decode("latin1") if isinstance(name, bytes) else str(name)  # noqa: E731
-    return {decode(name): value for name, value in node.items()}
+    return {unpickle.text(name): value for name, value in node.items()}

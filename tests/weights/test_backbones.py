@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import numpy as np
@@ -12,11 +13,12 @@ from weights import torch_resnet
 from weights.torch_resnet import caffe_blobs, folded, random_resnet, unfolded, write
 
 from pse_jax import models
-from pse_jax.config import Config, ModelConfig
+from pse_jax.config import ModelConfig
+from pse_jax.errors import WeightsError
 from pse_jax.models.resnet import ResNet
 from pse_jax.weights import backbones
-from pse_jax.weights.errors import WeightsError
-from pse_jax.weights.init import load_into
+from pse_jax.weights.fit import check_settings
+from pse_jax.weights.start import load_into
 
 WIDTH = 8
 SIZES_HW = ((64, 64), (64, 96))
@@ -32,8 +34,8 @@ AS_TORCHVISION = {
 AS_DETECTRON2 = {"pixel_mean": (103.53, 116.28, 123.675)}
 
 
-def config(**model):
-    return Config(model=dataclasses.replace(MODEL, **model))
+def model_config(**fields):
+    return dataclasses.replace(MODEL, **fields)
 
 
 @functools.cache
@@ -76,12 +78,12 @@ CAFFE = {
 
 
 @pytest.mark.parametrize(("norm", "expects"), CAFFE.values(), ids=CAFFE)
-def test_caffe2s_names(tmp_path, norm, expects):
+def test_caffe2_names_give_the_same_features(tmp_path, norm, expects):
     reference = random_resnet(50, WIDTH, stride_in_1x1=True)
     blobs = caffe_blobs(reference, norm) | {"weight_order": None}
     blobs["conv1_w_momentum"] = np.ones((3, 3), np.float32)
     file = write(tmp_path / "weights", blobs, "python 2 pickle")
-    variables, report = load_into(config(**expects), template(50), file)
+    variables, report = load_into(model_config(**expects), template(50), file)
     assert_same_features(variables, reference, 50, True)
     assert len(report.loaded) == 53 + 2 * 53
     unused = {"conv1_b", "fc1000_w", "fc1000_b", "weight_order", "conv1_w_momentum"}
@@ -92,10 +94,12 @@ def test_caffe2s_names(tmp_path, norm, expects):
     ("depth", "container"),
     [(50, "torch"), (18, "safetensors"), (34, "old torch"), (101, "safetensors")],
 )
-def test_torchvisions_and_timms_names(tmp_path, depth, container):
+def test_torchvision_names_give_the_same_features(tmp_path, depth, container):
     reference = random_resnet(depth, WIDTH)
     file = write(tmp_path / "weights", reference.state_dict(), container)
-    variables, report = load_into(config(depth=depth, **AS_TORCHVISION), template(depth), file)
+    variables, report = load_into(
+        model_config(depth=depth, **AS_TORCHVISION), template(depth), file
+    )
     assert_same_features(variables, reference, depth, False)
     assert {"fc.weight", "fc.bias", "bn1.num_batches_tracked"} <= set(report.unexpected)
 
@@ -110,7 +114,7 @@ def test_torchvisions_and_timms_names(tmp_path, depth, container):
         (101, 44_549_160, 626),
     ],
 )
-def test_every_array_of_a_full_sized_backbone_has_its_place(depth, parameters, entries):
+def test_every_array_of_a_full_sized_backbone_is_used(depth, parameters, entries):
     with torch.device("meta"):
         reference = torch_resnet.ResNet(depth)
     assert sum(p.numel() for p in reference.parameters()) == parameters
@@ -120,7 +124,7 @@ def test_every_array_of_a_full_sized_backbone_has_its_place(depth, parameters, e
         for name, tensor in reference.state_dict().items()
     }
     backbone = backbones.translate(arrays, "torchvision", "a file")
-    shapes = {path: array.shape for path, array in backbone.arrays.items()}
+    shapes = {path: array.shape for path, array in backbone.found.items()}
     expected = {
         "/".join(key.key for key in keys): leaf.shape
         for keys, leaf in jax.tree_util.tree_leaves_with_path(
@@ -139,9 +143,9 @@ def small_state():
     return {k: v.numpy() for k, v in random_resnet(18, 4).state_dict().items()}
 
 
-def refusal(arrays, file_format="torchvision"):
+def refusal(arrays, kind="torchvision"):
     with pytest.raises(WeightsError) as raised:
-        backbones.translate(arrays, file_format, "x.pth")
+        backbones.translate(arrays, kind, "x.pth")
     return str(raised.value)
 
 
@@ -150,24 +154,28 @@ def test_other_resnets_are_refused_by_name():
     deep_stem = {k: v for k, v in state.items() if k != "conv1.weight"}
     deep_stem |= {"conv1.0.weight": state["conv1.weight"], "conv1.1.weight": np.ones(4, "f4")}
     assert "conv1.0.weight" in refusal(deep_stem) and "resnet50d" in refusal(deep_stem)
-    pooled = dict(state)
-    pooled["layer2.0.downsample.1.weight"] = pooled.pop("layer2.0.downsample.0.weight")
-    assert "downsample.1.weight" in refusal(pooled) and "pool" in refusal(pooled)
+    moved = {"downsample.1": "downsample.2", "downsample.0": "downsample.1"}  # 0 is the pooling
+    pooled = {re.sub(r"downsample\.\d", lambda m: moved[m[0]], k): v for k, v in state.items()}
+    assert "layer2.0.downsample.2.bias" in refusal(pooled) and "pool" in refusal(pooled)
     attention = state | {"layer1.0.se.conv_reduce.weight": np.ones((1, 4, 1, 1), "f4")}
     assert "layer1.0.se.conv_reduce.weight" in refusal(attention)
     deeper = state | {k.replace("4.1", "4.2"): v for k, v in state.items() if "layer4.1" in k}
     assert "(2, 2, 2, 3) basic blocks" in refusal(deeper)
     bare = {k: v for k, v in state.items() if k != "layer1.0.bn1.running_var"}
-    assert "without the variance" in refusal(bare)
+    assert "lacks layer1.0.bn1.running_var; is the file complete?" in refusal(bare)
+    flat = state | {"layer1.0.conv1.weight": np.ones((4, 4), "f4")}
+    assert "layer1.0.conv1.weight has shape (4, 4)" in refusal(flat)
+    uneven = state | {"layer1.0.bn1.bias": np.ones(5, "f4")}
+    assert "layer1.0.bn1.bias, " in refusal(uneven) and "differ in shape" in refusal(uneven)
     caffe = caffe_blobs(random_resnet(50, 4), folded)
     assert "res2_0_branch2a_gn_s" in refusal(
         caffe | {"res2_0_branch2a_gn_s": np.ones(4)}, "detectron"
     )
 
 
-def test_other_files_are_no_backbones():
-    assert backbones.detect({"patch_embed.proj.weight": 0, "head.weight": 0}) is None
-    assert backbones.detect({"backbone.body.layer1.0.conv1.weight": 0}) is None
+def test_other_files_are_not_taken_for_backbones():
+    assert backbones.kind_of(["patch_embed.proj.weight", "head.weight"]) is None
+    assert backbones.kind_of(["backbone.body.layer1.0.conv1.weight"]) is None
 
 
 WRONG = {
@@ -183,30 +191,29 @@ WRONG = {
 
 
 @pytest.mark.parametrize("flag", WRONG)
-def test_a_model_that_the_file_is_not_for(flag):
-    """One setting is wrong, and the error names it alone."""
-    backbone = backbones.Backbone("torchvision", 50, {}, {}, [])
-    right = dataclasses.replace(MODEL, **AS_TORCHVISION)
-    backbones.check(backbone, right, "x.pth")
+def test_a_model_with_one_wrong_setting_is_refused_with_the_flag(flag):
+    expects, right = backbones.expects("torchvision", 50), model_config(**AS_TORCHVISION)
+    check_settings(right, expects, "x.pth")
     with pytest.raises(WeightsError) as raised:
-        backbones.check(backbone, dataclasses.replace(right, **WRONG[flag]), "x.pth")
+        check_settings(dataclasses.replace(right, **WRONG[flag]), expects, "x.pth")
     assert flag in str(raised.value) and str(raised.value).count("--config") == 1
 
 
-def test_the_papers_configuration_takes_msras_weights_and_no_others():
-    backbones.check(backbones.Backbone("detectron", 50, {}, {}, []), ModelConfig(), "R-50.pkl")
+def test_the_paper_configuration_takes_msra_weights_only():
+    check_settings(ModelConfig(), backbones.expects("detectron", 50), "R-50.pkl")
     for other in ("detectron2", "torchvision"):
         with pytest.raises(WeightsError, match=r"--config\.model.pixel_mean"):
-            backbones.check(backbones.Backbone(other, 50, {}, {}, []), ModelConfig(), "x")
+            check_settings(ModelConfig(), backbones.expects(other, 50), "x.pth")
 
 
-def test_basic_blocks_have_no_1x1_for_a_stride_to_be_in():
-    right = dataclasses.replace(MODEL, **AS_TORCHVISION, depth=18)
-    backbone = backbones.Backbone("torchvision", 18, {}, {}, [])
-    backbones.check(backbone, dataclasses.replace(right, stride_in_1x1=True), "x.pth")
+def test_stride_in_1x1_does_not_matter_to_basic_blocks():
+    right = model_config(**AS_TORCHVISION | {"depth": 18, "stride_in_1x1": True})
+    check_settings(right, backbones.expects("torchvision", 18), "x.pth")
 
 
 def test_a_backbone_of_another_width_is_refused_with_both_shapes(tmp_path):
     file = write(tmp_path / "w", random_resnet(18, 4).state_dict(), "torch")
-    with pytest.raises(WeightsError, match=r"bn1.weight in the file\) is \(4,\), and \(8,\)"):
-        load_into(config(depth=18, **AS_TORCHVISION), template(18), file)
+    with pytest.raises(
+        WeightsError, match=r"bn1.weight in the file\) has shape \(4,\), in the model \(8,\)"
+    ):
+        load_into(model_config(depth=18, **AS_TORCHVISION), template(18), file)

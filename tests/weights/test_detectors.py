@@ -12,15 +12,16 @@ import tiny
 torch = pytest.importorskip("torch")
 
 from pse_jax import models  # noqa: E402
-from pse_jax.config import Config, ModelConfig  # noqa: E402
+from pse_jax.categories import COCO  # noqa: E402
+from pse_jax.config import ModelConfig  # noqa: E402
 from pse_jax.config_checks import validate  # noqa: E402
-from pse_jax.evaluation.predict import make_predict  # noqa: E402
+from pse_jax.detector import detect  # noqa: E402
+from pse_jax.errors import WeightsError  # noqa: E402
 from pse_jax.models.resnet import BLOCKS  # noqa: E402
 from pse_jax.points import level_shapes  # noqa: E402
-from pse_jax.weights import detectors, finetune  # noqa: E402
-from pse_jax.weights.errors import WeightsError  # noqa: E402
-from pse_jax.weights.init import load_into  # noqa: E402
+from pse_jax.weights import published  # noqa: E402
 from pse_jax.weights.presets import FORMATS, preset  # noqa: E402
+from pse_jax.weights.start import check_meaning, load_into  # noqa: E402
 from tests.weights import torch_fcos  # noqa: E402
 
 FILES = {"fcos": "FCOS_R_50_FPN_1x.pth", "fcos-improved": "FCOS_imprv_R_50_FPN_1x.pth"}
@@ -37,11 +38,11 @@ SIZES = {
 
 def translate(form, tensors, **options):
     arrays = torch_fcos.as_arrays(tensors)
-    return detectors.translate(arrays, FILES.get(form, "weights.pth"), **options)
+    return published.translate(arrays, FILES.get(form, "weights.pth"), **options)
 
 
 def nested(flat):
-    """{"a/b": 1} -> {"a": {"b": 1}}; the model itself complains of what is missing."""
+    """{"a/b": 1} -> {"a": {"b": 1}}; the model itself raises if anything is missing."""
     tree = {}
     for path, leaf in flat.items():
         *folders, name = path.split("/")
@@ -64,23 +65,22 @@ def nested(flat):
         ("mmdet-improved", LANDSCAPE),
     ],
 )
-def test_outputs_and_detections_are_those_of_pytorch(form, canvas, one_device_mesh, monkeypatch):
-    monkeypatch.setitem(BLOCKS, 59, SHORT)
+def test_outputs_and_detections_are_those_of_pytorch(form, canvas, monkeypatch):
+    monkeypatch.setitem(BLOCKS, 50, SHORT)
     variant = dataclasses.replace(torch_fcos.VARIANTS[form], tower_convs=2)
     with torch.no_grad():
         reference = torch_fcos.Reference(variant, SHORT, WIDTH, CHANNELS).randomise(7)
     detector = translate(form, torch_fcos.renamed(reference))
-    assert detector.form == form and detector.categories == detectors.COCO
+    assert detector.form == form and detector.categories == COCO
     config = dataclasses.replace(
         detector.config, inference=dataclasses.replace(detector.config.inference, top_k=TOP_K)
     )
     config.model.dtype = "float32"
     model, variables = models.create(config.model, 80), nested(detector.found)
-    predict = make_predict(model, config, one_device_mesh)
 
     def everything(variables, batch):
         pixels = models.preprocess(batch["image"], batch["size_hw"], config.model)
-        return model.apply(variables, pixels), predict(variables, batch)
+        return model.apply(variables, pixels), detect(config, 80, variables, batch)
 
     images = np.random.default_rng(1).integers(0, 256, (2, *canvas, 3), dtype=np.uint8)
     batch = {
@@ -100,7 +100,7 @@ def test_outputs_and_detections_are_those_of_pytorch(form, canvas, one_device_me
 
 def compare_levels(ours, i, outputs, canvas, form):
     bounds = np.cumsum([0, *(rows * columns for rows, columns in level_shapes(*canvas))])
-    picked = list(detectors.COCO.ids) if form == "torchvision" else slice(None)
+    picked = list(COCO.ids) if form == "torchvision" else slice(None)
     for level in range(5):
         rows = slice(bounds[level], bounds[level + 1])
         pairs = (
@@ -122,7 +122,7 @@ def compare_detections(found, i, expected, form):
     )
     boxes[:, 2:] -= boxes[:, :2]
     if form == "torchvision":
-        labels = np.array(detectors.COCO.ids)[labels]
+        labels = np.array(COCO.ids)[labels]
     assert len(labels) == len(expected) > 20, (form, len(labels), len(expected))
     free = np.ones(len(labels), bool)
     for label, score, *box in expected:
@@ -153,7 +153,7 @@ TENSORS = {  # in a file; and parameters, without batch norms
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_tensor_of_a_published_file_has_its_place(form):
+def test_every_tensor_of_a_published_file_is_used(form):
     tensors = full_size(form)
     norms = re.compile(r"running|num_batches|pixel_|\.bn\d|downsample\.1|(conv\d|shortcut)\.norm")
     count = sum(t.numel() for name, t in tensors.items() if not norms.search(name))
@@ -172,13 +172,13 @@ def leaves(tree):
     return jax.tree_util.tree_leaves_with_path(tree)
 
 
-def test_torchvisions_classes_are_picked_by_category_id():
+def test_torchvision_classes_are_picked_by_category_id():
     tensors = small("torchvision")
     tensors["head.classification_head.cls_logits.bias"] = torch.arange(91.0)
     bias = translate("torchvision", tensors).found["params/head/class_conv/bias"]
-    assert bias.tolist() == list(detectors.COCO.ids)
+    assert bias.tolist() == list(COCO.ids)
     assert (bias[11], bias[79]) == (13, 90) and 12 not in bias
-    assert detectors.COCO.names[11] == "stop sign" and detectors.COCO.names[-1] == "toothbrush"
+    assert COCO.names[11] == "stop sign" and COCO.names[-1] == "toothbrush"
 
 
 def small(form, blocks=(3, 4, 6, 3), seed=0):
@@ -187,7 +187,7 @@ def small(form, blocks=(3, 4, 6, 3), seed=0):
         return torch_fcos.renamed(torch_fcos.Reference(variant, blocks, 8, 64).randomise(seed))
 
 
-def test_names_of_older_versions():
+def test_names_of_older_versions_give_the_same_arrays():
     for form, pattern, old in (
         ("torchvision", r"(blocks\.\d)\.0\.", r"\1."),
         ("mmdet", r"conv_(cls|reg|centerness)", r"fcos_\1"),
@@ -206,7 +206,7 @@ def test_resnet_101_is_told_by_its_blocks():
         translate("adelaidet", small("adelaidet", blocks=(3, 4, 7, 3)))
 
 
-def test_pixels_of_the_file_itself():
+def test_pixel_mean_is_taken_from_the_file():
     tensors = small("adelaidet")
     tensors["pixel_mean"] = torch.tensor([1.0, 2.5, 3.0]).reshape(3, 1, 1)
     detector = translate("adelaidet", tensors)
@@ -217,48 +217,50 @@ def test_pixels_of_the_file_itself():
 def test_base_or_improved_is_never_guessed():
     arrays = torch_fcos.as_arrays(small("fcos"))
     with pytest.raises(WeightsError, match=r"--format fcos .*--format fcos-improved"):
-        detectors.translate(arrays, "model_final.pth")
+        published.translate(arrays, "model_final.pth")
     for name, form, asked in (
         ("x/FCOS_imprv_R_50_FPN_1x.pth", "fcos-improved", None),
         ("FCOS_R_50_FPN_1x.pth", "fcos", None),
         ("model_final.pth", "fcos-improved", "fcos-improved"),
         ("FCOS_imprv_R_50_FPN_1x.pth", "fcos", "fcos"),
     ):
-        detector = detectors.translate(arrays, name, form=asked)
+        detector = published.translate(arrays, name, form=asked)
         assert detector.form == form
         why = "as --format says" if asked else name.split("/")[-1]
         assert why in detector.notes[0]
 
 
-def test_what_is_not_the_format_asked_for():
+def test_a_wrong_or_unknown_format_is_refused():
     arrays = torch_fcos.as_arrays(small("mmdet"))
-    with pytest.raises(WeightsError, match=r"cannot be --format adelaidet.*names of mmdet's"):
-        detectors.translate(arrays, "a.pth", form="adelaidet")
-    with pytest.raises(WeightsError, match="it is one of fcos, fcos-improved, adelaidet"):
-        detectors.translate(arrays, "a.pth", form="mmdetection")
+    with pytest.raises(WeightsError, match=r"cannot be --format adelaidet.*mmdet's names"):
+        published.translate(arrays, "a.pth", form="adelaidet")
+    with pytest.raises(WeightsError, match="use one of fcos, fcos-improved, adelaidet"):
+        published.translate(arrays, "a.pth", form="mmdetection")
     backbone = {"conv1.weight": np.zeros((64, 3, 7, 7), np.float32)}
-    with pytest.raises(WeightsError, match=r"no FCOS detector.*--config.model.init_from=FILE"):
-        detectors.translate(backbone, "resnet50.pth")
+    with pytest.raises(
+        WeightsError, match=r"not a known FCOS detector.*--config.model.init_from=FILE"
+    ):
+        published.translate(backbone, "resnet50.pth")
 
 
 def test_a_missing_tensor_is_named_with_the_nearest():
     arrays = torch_fcos.as_arrays(small("fcos"))
     arrays["backbone.fpn.fpn_inner3.weights"] = arrays.pop("backbone.fpn.fpn_inner3.weight")
-    message = r"lacks backbone.fpn.fpn_inner3.weight \(the nearest is .*fpn_inner3.weights\)"
+    message = r"lacks backbone.fpn.fpn_inner3.weight \(the nearest name is .*fpn_inner3.weights\)"
     with pytest.raises(WeightsError, match=message):
-        detectors.translate(arrays, "FCOS_R_50_FPN_1x.pth")
+        published.translate(arrays, "FCOS_R_50_FPN_1x.pth")
     retina = torch_fcos.as_arrays(small("torchvision"))
     for leaf in ("weight", "bias"):
         del retina[f"head.regression_head.bbox_ctrness.{leaf}"]
     with pytest.raises(WeightsError, match=r"lacks head.regression_head.bbox_ctrness.weight"):
-        detectors.translate(retina, "retinanet.pth")
+        published.translate(retina, "retinanet.pth")
 
 
-def test_the_papers_model_in_official_names():
+def test_a_file_without_centerness_gives_a_model_without_quality_branch():
     arrays = torch_fcos.as_arrays(small("fcos"))
     arrays = {name: array for name, array in arrays.items() if "centerness" not in name}
-    detector = detectors.translate(arrays, "own.pth", form="fcos")
-    assert detector.config.model.quality == "none" and not detector.config.inference.root
+    detector = published.translate(arrays, "own.pth", form="fcos")
+    assert detector.config.model.quality == "none" and not detector.config.inference.sqrt_score
     assert "params/head/quality_conv/kernel" not in detector.found
 
 
@@ -277,30 +279,30 @@ def template_of(model, classes):
     return jax.tree.map(lambda leaf: np.full(leaf.shape, 9.0, np.float32), shapes)
 
 
-def test_fine_tuning_with_other_classes_starts_the_class_convolution_anew(tmp_path):
+def test_fine_tuning_with_other_classes_reinitialises_the_class_convolution(tmp_path):
     file = tmp_path / "detector.pth"
     torch.save(small("fcos"), file)
     model = ModelConfig(width=8, fpn_channels=64)  # the paper's: no quality branch
-    variables, report = load_into(Config(model=model), template_of(model, 3), file)
+    variables, report = load_into(model, template_of(model, 3), file)
     assert report.reinitialised == ["params/head/class_conv/bias", "params/head/class_conv/kernel"]
-    assert "(3, 3, 64, 80), and (3, 3, 64, 3) in the model" in str(report)
+    assert "shape (3, 3, 64, 80), in the model (3, 3, 64, 3)" in str(report)
     assert sorted(report.unexpected) == [f"rpn.head.centerness.{k}" for k in ("bias", "weight")]
     for path, leaf in leaves(variables):
-        anew = [key.key for key in path][2] == "class_conv"
-        assert (leaf == 9.0).all() == anew, path
+        random = [key.key for key in path][2] == "class_conv"
+        assert (leaf == 9.0).all() == random, path
 
-    same, report = load_into(Config(model=model), template_of(model, 80), file)
+    same, report = load_into(model, template_of(model, 80), file)
     assert not report.reinitialised
     assert not (same["params"]["head"]["class_conv"]["kernel"] == 9.0).any()
 
 
-def test_fine_tuning_where_the_model_would_misread_the_file():
+def test_fine_tuning_is_refused_where_the_model_would_misread_the_file():
     detector = translate("torchvision", small("torchvision"))
     with pytest.raises(WeightsError) as caught:
-        finetune.check(detector, ModelConfig(width=8, fpn_channels=64), "f.pth")
+        check_meaning(detector, ModelConfig(width=8, fpn_channels=64), "f.pth")
     for flag in ("stride_in_1x1=false", "distances=relu", "grid=torchvision", "channel_order=rgb"):
         assert f"--config.model.{flag}" in str(caught.value)
-    finetune.check(detector, detector.config.model, "f.pth")
+    check_meaning(detector, detector.config.model, "f.pth")
     on_class = dataclasses.replace(detector.config.model, quality_tower="class")
     with pytest.raises(WeightsError, match=r"set --config.model.quality_tower=box,"):
-        finetune.check(detector, on_class, "f.pth")
+        check_meaning(detector, on_class, "f.pth")

@@ -6,20 +6,22 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pse_jax import models  # noqa: E402
-from pse_jax.weights import detectors, export  # noqa: E402
-from pse_jax.weights.fit import fit  # noqa: E402
+from safetensors.numpy import load_file, save_file  # noqa: E402
+
+from pse_jax.categories import COCO  # noqa: E402
+from pse_jax.config import Config  # noqa: E402
+from pse_jax.detector import Detector  # noqa: E402
+from pse_jax.errors import UserError  # noqa: E402
+from pse_jax.weights import export  # noqa: E402
+from pse_jax.weights.published import load_published  # noqa: E402
 from tests.weights import torch_fcos  # noqa: E402
 
 FILES = {"fcos": "FCOS_R_50_FPN_1x.pth", "fcos-improved": "FCOS_imprv_R_50_FPN_1x.pth"}
 
 
-def imported(arrays, file_name, **options):
-    """(variables, detector), through the same steps as import-weights."""
-    detector = detectors.translate(arrays, file_name, **options)
-    model = models.create(detector.config.model, len(detector.categories))
-    shapes = jax.eval_shape(lambda key: models.init(model, key), jax.random.key(0))
-    return fit(shapes, detector.found)[0], detector
+def imported(arrays, file):
+    save_file(arrays, file)
+    return load_published(str(file))
 
 
 def assert_same_bits(a, b):
@@ -30,32 +32,33 @@ def assert_same_bits(a, b):
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_import_then_export_is_the_identity(form):
+def test_import_then_export_is_the_identity(form, tmp_path):
     with torch.no_grad():
         reference = torch_fcos.Reference(torch_fcos.VARIANTS[form], width=8, channels=64)
     arrays = torch_fcos.as_arrays(torch_fcos.renamed(reference.randomise(3)))
     name = "backbone.body.layer2.1.bn2"
     arrays[f"{name}.bias"][:2] = -0.0, 0.0  # both zeros survive a negative scale
     arrays[f"{name}.weight"][:2] = -1.5
-    variables, detector = imported(arrays, FILES[form])
-    exported = export.to_official(variables, detector.config)
-    assert_same_bits(arrays, exported)
+    detector, report = imported(arrays, tmp_path / FILES[form])
+    assert report[0].startswith(f"format {form}: ")
+    assert_same_bits(arrays, export.to_official(detector))
 
-    header = export.metadata(detector.config, detector.categories)
-    again, known = imported(exported, "any.safetensors", metadata=header)
-    assert known.config == detector.config and known.form == form
-    assert known.categories == detector.categories
-    jax.tree.map(np.testing.assert_array_equal, variables, again)
+    lines = export.save(detector, tmp_path / "folder/any.safetensors")
+    assert "324 tensors of step 0, " in lines[0]
+    assert_same_bits(arrays, load_file(tmp_path / "folder/any.safetensors"))
+    again, report = load_published(str(tmp_path / "folder/any.safetensors"))
+    assert report[0] == f"format {form}: exported by pse_jax, with its configuration"
+    assert again.config == detector.config and again.categories == detector.categories
+    jax.tree.map(np.testing.assert_array_equal, detector.variables, again.variables)
 
 
-def test_pytorch_loads_what_other_formats_export():
-    """Of mmdet's base, whose towers have no biases and whose batch norms are folded on the way."""
+def test_pytorch_loads_what_other_formats_export(tmp_path):
+    """Of mmdet's base, whose towers have no biases and whose batch norms are folded on import."""
     variant = torch_fcos.VARIANTS["mmdet"]
     with torch.no_grad():
         reference = torch_fcos.Reference(variant, width=8, channels=64).randomise(3)
     arrays = torch_fcos.as_arrays(torch_fcos.renamed(reference))
-    variables, detector = imported(arrays, "fcos.pth")
-    exported = export.to_official(variables, detector.config)
+    exported = export.to_official(imported(arrays, tmp_path / "fcos.safetensors")[0])
     official = torch_fcos.Reference(torch_fcos.VARIANTS["fcos"], width=8, channels=64)
     official.load_state_dict({k: torch.from_numpy(v) for k, v in exported.items()}, strict=True)
     pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -63,3 +66,8 @@ def test_pytorch_loads_what_other_formats_export():
         for ours, theirs in zip(official(pixels), reference(pixels), strict=True):
             for a, b in zip(ours, theirs, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_another_ending_than_safetensors_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"a.pth must end in .safetensors"):
+        export.save(Detector(Config(), COCO, {}), tmp_path / "a.pth")

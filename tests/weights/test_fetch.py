@@ -1,4 +1,4 @@
-"""Downloads from a server that does what servers do: breaks off, goes on, changes, refuses."""
+"""Downloads from a server that stops, resumes, changes its files and refuses."""
 
 import hashlib
 import http.server
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import requests
 
+from pse_jax.errors import WeightsError
 from pse_jax.weights import fetch
-from pse_jax.weights.errors import WeightsError
 from pse_jax.weights.fetch import CHUNK, cached_path, resolve
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -18,7 +18,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT everywhere but at /none; breaks off after `stops_at` bytes of a response."""
+    """Serves CONTENT everywhere but at /none; stops after `stops_at` bytes of a response."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -76,13 +76,13 @@ def test_a_file_is_downloaded_once(server, tmp_path, caplog):
         path = resolve(address, tmp_path)
     assert path.read_bytes() == CONTENT and path == cached_path(address, tmp_path)
     assert path.is_relative_to(tmp_path / "weights") and path.parts[-2:] == ("models", "R-50.pkl")
-    assert "3.0 MB" in caplog.text and "unchecked" in caplog.text
+    assert "3.0 MB" in caplog.text and "not verified" in caplog.text
     assert resolve(address, tmp_path) == path
     assert len(server.requests) == 1
     assert not list(path.parent.glob("*.part*"))
 
 
-def test_files_of_one_name_are_kept_apart(tmp_path):
+def test_files_of_one_name_are_cached_separately(tmp_path):
     detectron = "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/MSRA/R-50.pkl"
     paths = {
         cached_path(address, tmp_path)
@@ -97,7 +97,7 @@ def test_files_of_one_name_are_kept_apart(tmp_path):
     assert cached_path("https://a.b/../../../x.pth?a=/../b", tmp_path).is_relative_to(tmp_path)
 
 
-def test_a_download_that_breaks_off_goes_on_where_it_stopped(server, tmp_path):
+def test_an_interrupted_download_resumes_where_it_stopped(server, tmp_path):
     server.stops_at = [20 * CHUNK, 10 * CHUNK]
     path = resolve(f"{server.address}/a.pth#sha256={SHA256}", tmp_path)
     assert path.read_bytes() == CONTENT
@@ -105,10 +105,10 @@ def test_a_download_that_breaks_off_goes_on_where_it_stopped(server, tmp_path):
     assert starts == [None, f"bytes={20 * CHUNK}-", f"bytes={30 * CHUNK}-"]
 
 
-def test_the_next_command_goes_on_as_well(server, tmp_path, monkeypatch):
+def test_the_next_command_resumes_the_download(server, tmp_path, monkeypatch):
     monkeypatch.setattr(fetch, "ATTEMPTS", 1)
     server.stops_at = [30 * CHUNK]
-    with pytest.raises(WeightsError, match="Run the same command again to go on"):
+    with pytest.raises(WeightsError, match="Run the same command again to resume"):
         resolve(f"{server.address}/a.pth", tmp_path)
     target = cached_path(f"{server.address}/a.pth", tmp_path)
     assert not target.exists()
@@ -128,13 +128,13 @@ def test_parts_of_two_files_are_never_joined(server, tmp_path, monkeypatch, tag)
     assert resolve(f"{server.address}/a.pth", tmp_path).read_bytes() == CONTENT[::-1]
 
 
-def test_a_server_that_sends_another_range(server, tmp_path):
+def test_another_range_than_asked_for_starts_the_download_again(server, tmp_path):
     server.stops_at, server.off_by = [30 * CHUNK], 1
     assert resolve(f"{server.address}/a.pth", tmp_path).read_bytes() == CONTENT
     assert [asked for _, asked in server.requests] == [None, f"bytes={30 * CHUNK}-", None]
 
 
-def test_a_killed_download_that_was_whole(server, tmp_path):
+def test_a_killed_but_complete_download_is_used(server, tmp_path):
     part = cached_path(f"{server.address}/a.pth", tmp_path).with_suffix(".pth.part")
     part.parent.mkdir(parents=True)
     part.write_bytes(CONTENT)
@@ -142,12 +142,14 @@ def test_a_killed_download_that_was_whole(server, tmp_path):
     assert resolve(f"{server.address}/a.pth", tmp_path).read_bytes() == CONTENT
 
 
-def test_a_redirection_to_where_nothing_is_encrypted(server, tmp_path):
-    with pytest.raises(WeightsError, match=r"/moved leads to http://localhost:.* not encrypted"):
+def test_a_redirection_to_http_is_refused(server, tmp_path):
+    with pytest.raises(
+        WeightsError, match=r"/moved redirects to http://localhost:.* not encrypted"
+    ):
         resolve(f"{server.address}/moved", tmp_path)
 
 
-def test_a_wrong_hash(server, tmp_path):
+def test_a_wrong_hash_deletes_the_download(server, tmp_path):
     address = f"{server.address}/a.pth"
     with pytest.raises(WeightsError) as raised:
         resolve(f"{address}#sha256={'0' * 64}", tmp_path)
@@ -170,7 +172,7 @@ def test_a_file_put_into_the_cache_by_hand_is_checked(tmp_path, monkeypatch):
     assert path.exists()
 
 
-def test_hashes_in_names_count_where_they_are_known_to_be_hashes():
+def test_hashes_in_names_count_only_on_known_hosts():
     published = {name: fetch._published_hash(a) for name, a in fetch.SHORT_NAMES.items()}
     assert published == {
         "msra_r50": "",
@@ -180,7 +182,7 @@ def test_hashes_in_names_count_where_they_are_known_to_be_hashes():
     assert fetch._published_hash("https://a.org/model-20240101.pth") == ""
 
 
-def test_a_file_that_is_not_there(server, tmp_path):
+def test_a_missing_file_is_not_asked_for_twice(server, tmp_path):
     with pytest.raises(WeightsError, match=r"/none cannot be downloaded.*: 404 Client Error"):
         resolve(f"{server.address}/none", tmp_path)
     assert len(server.requests) == 1
@@ -204,7 +206,7 @@ def test_offline_the_error_says_what_to_put_where(tmp_path, monkeypatch):
     assert resolve("msra_r50", tmp_path) == target
 
 
-def test_two_at_once_download_it_once(server, tmp_path):
+def test_concurrent_processes_download_a_file_once(server, tmp_path):
     paths = []
 
     def run():
@@ -218,12 +220,12 @@ def test_two_at_once_download_it_once(server, tmp_path):
     assert len(server.requests) == 1 and len(set(paths)) == 1 and len(paths) == 4
 
 
-def test_local_files_and_wrong_names(tmp_path):
+def test_local_files_are_used_and_wrong_names_refused(tmp_path):
     (tmp_path / "a.pth").write_bytes(CONTENT)
     assert resolve(str(tmp_path / "a.pth"), tmp_path) == tmp_path / "a.pth"
-    with pytest.raises(WeightsError, match=r"is no file.*did you mean torchvision_r50_v[12] or"):
+    with pytest.raises(WeightsError, match=r"is not a file.*did you mean torchvision_r50_v[12] or"):
         resolve("torchvision_r50", tmp_path)
-    with pytest.raises(WeightsError, match=r"is a folder.*msra_r50 or torchvision_r50_v1"):
+    with pytest.raises(WeightsError, match=r"is a folder.*names: msra_r50, torchvision_r50_v1"):
         resolve(str(tmp_path), tmp_path)
     with pytest.raises(WeightsError, match="give its https:// address"):
         resolve("http://example.org/a.pth", tmp_path)

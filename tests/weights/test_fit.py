@@ -1,9 +1,9 @@
-"""Arrays into variables: what fits is taken to the bit, and what does not is said."""
+"""Arrays into variables: what fits is taken to the bit, and everything else is reported."""
 
 import numpy as np
 import pytest
 
-from pse_jax.weights.errors import WeightsError
+from pse_jax.errors import WeightsError
 from pse_jax.weights.fit import fit
 
 TEMPLATE = {
@@ -61,12 +61,14 @@ def test_another_number_of_classes_reinitialises_the_class_convolution_alone(rng
     assert len(report.loaded) == 3 and not report.missing
     text = str(report)
     assert "re-initialised: params/head/class_conv/bias, params/head/class_conv/kernel" in text
-    assert "(3, 3, 4, 9), and (3, 3, 4, 5) in the model" in text
-    with pytest.raises(WeightsError, match=r"class_conv/bias is \(9,\), and \(5,\) in the model"):
+    assert "shape (3, 3, 4, 9), in the model (3, 3, 4, 5)" in text
+    with pytest.raises(
+        WeightsError, match=r"class_conv/bias has shape \(9,\), in the model \(5,\)"
+    ):
         fit(TEMPLATE, arrays)
 
 
-def test_a_backbone_alone(rng):
+def test_a_backbone_alone_leaves_the_head_as_it_was(rng):
     arrays = {k: v for k, v in found(rng).items() if "backbone" in k}
     variables, report = fit(TEMPLATE, arrays, expected_missing=lambda path: "/head/" in path)
     assert variables["params"]["head"]["scales"] is TEMPLATE["params"]["head"]["scales"]
@@ -81,12 +83,12 @@ def test_a_wrong_name_is_an_error_with_the_nearest(rng):
         fit(TEMPLATE, arrays, source="x.pth", names_in_file={"params/head/clas_conv/bias": "c.b"})
     assert (
         "x.pth does not fit the model: params/head/class_conv/bias is missing (the nearest is "
-        "params/head/clas_conv/bias); params/head/clas_conv/bias (c.b in the file) has no place "
+        "params/head/clas_conv/bias); params/head/clas_conv/bias (c.b in the file) is not "
         "in the model (the nearest is params/head/class_conv/bias)"
     ) in str(raised.value)
 
 
-def test_values_that_are_not_finite(rng):
+def test_values_that_are_not_finite_are_refused(rng):
     arrays = found(rng)
     arrays["params/head/scales"][3] = np.nan
     with pytest.raises(WeightsError, match="scales holds values that are not finite"):
@@ -95,11 +97,11 @@ def test_values_that_are_not_finite(rng):
 
 def test_only_the_first_of_many_problems_are_listed(rng):
     arrays = found(rng) | {f"params/other{i}": np.zeros(1) for i in range(8)}
-    with pytest.raises(WeightsError, match=r"has no place in the model.*; and 3 more$"):
+    with pytest.raises(WeightsError, match=r"is not in the model.*; and 3 more$"):
         fit(TEMPLATE, arrays)
 
 
-def test_a_long_report_is_short():
+def test_a_report_of_many_names_counts_kinds():
     names = [f"layer{i}.bn1.num_batches_tracked" for i in range(53)]
     template = {"params": {f"layer{i}": {"a": np.zeros(1, np.float32)} for i in range(30)}}
     arrays = {f"params/layer{i}/a": np.zeros(1) for i in range(30)}

@@ -1,4 +1,4 @@
-"""Runs that start from weights of others: what they start from, and when the file is read."""
+"""Runs that start from published weights: what they start from, and when the file is read."""
 
 import logging
 import os
@@ -16,18 +16,20 @@ from weights.torch_resnet import random_resnet
 
 from pse_jax import distributed, models
 from pse_jax.data import sources
+from pse_jax.detector import Detector
+from pse_jax.errors import WeightsError
+from pse_jax.runs.checkpoint import Checkpoints
+from pse_jax.runs.folder import Run
 from pse_jax.training import loop, optimizer
-from pse_jax.training.checkpoint import Checkpoints, metadata
 from pse_jax.training.step import create_state
-from pse_jax.weights.errors import WeightsError
-from pse_jax.weights.init import initial_variables
+from pse_jax.weights.start import initial_variables
 from tests import tiny_run
 
 ROOT = Path(__file__).parents[2]
 
 
 def config(cache, init_from):
-    """The tiny run on torchvision's kind of backbone, its stem frozen."""
+    """The tiny run on a backbone of torchvision's, its stem frozen."""
     config = tiny_run.config(cache)
     model = config.model
     model.init_from, model.norm, model.frozen_stages = init_from, "frozen_bn", 1
@@ -56,12 +58,12 @@ def test_a_run_starts_from_the_file(tmp_path, caplog):
     assert "not in the file, left as initialised: " in caplog.text
 
 
-def test_only_a_run_that_starts_from_nothing_reads_it(tmp_path, monkeypatch, one_device_mesh):
-    """Both runs are stopped before their first step, which would have to be compiled."""
+def test_a_resumed_run_does_not_read_the_file(tmp_path, monkeypatch, one_device_mesh):
+    """Both runs stop before their first step, whose compilation takes long."""
     monkeypatch.setattr(distributed, "make_mesh", lambda: one_device_mesh)
     run = tiny_run.config(tmp_path / "cache")
     run.model.init_from = str(tmp_path / "none.pth")
-    with pytest.raises(WeightsError, match=r"none.pth' is no file"):
+    with pytest.raises(WeightsError, match=r"none.pth' is not a file"):
         loop.train(run, tmp_path / "run")
 
     sgd = optimizer.create(run.optimizer, run.model)
@@ -69,8 +71,9 @@ def test_only_a_run_that_starts_from_nothing_reads_it(tmp_path, monkeypatch, one
     shapes = jax.eval_shape(lambda: create_state(model, sgd, jax.random.key(0)))
     twos = jax.tree.map(lambda leaf: np.full(leaf.shape, 2, leaf.dtype), shapes)  # step 2, that is
     categories = sources.open_train(sources.locate(run.data)).categories
-    checkpoints = Checkpoints(tmp_path / "run", 1, metadata(run, categories))
-    checkpoints.save(2, distributed.to_every_device(twos, one_device_mesh))
+    state = distributed.to_every_device(twos, one_device_mesh)
+    checkpoints = Checkpoints(Run(tmp_path / "run"), 1)
+    checkpoints.save(Detector(run, categories, state.variables, 2), state.training)
     checkpoints.close()
 
     starts = []
@@ -86,7 +89,7 @@ def variables_of(value):
     return {"params": {"backbone": {"stem": {"conv1": {"kernel": kernel}}}}, "frozen": {}}
 
 
-def test_random_layers_that_are_frozen_are_warned_of(tmp_path, caplog):
+def test_frozen_random_layers_give_a_warning(tmp_path, caplog):
     run, mesh = config(tmp_path, ""), distributed.make_mesh()
     variables = variables_of(1.0)
     with caplog.at_level(logging.WARNING, "pse_jax"):
@@ -98,10 +101,12 @@ def test_random_layers_that_are_frozen_are_warned_of(tmp_path, caplog):
     assert not caplog.text
 
 
-def test_weights_that_are_no_backbones(tmp_path):
+def test_weights_of_other_networks_are_refused(tmp_path):
     torch.save({"patch_embed.proj.weight": torch.ones(1)}, tmp_path / "vit.pth")
     run = config(tmp_path, str(tmp_path / "vit.pth"))
-    with pytest.raises(WeightsError, match=r"no kind that is known \(it holds patch_embed"):
+    with pytest.raises(
+        WeightsError, match=r"not a known FCOS detector \(it holds patch_embed.*, or a ResNet"
+    ):
         initial_variables(run, variables_of(1.0), distributed.make_mesh())
 
 
@@ -109,7 +114,7 @@ PROGRAM = """
 import sys
 import numpy as np
 from pse_jax import distributed
-from pse_jax.errors import UserError
+from pse_jax.errors import UserError, WeightsError
 
 distributed.initialize()
 like = {"a": np.zeros(3, np.float32), "b": np.zeros((), np.int32)}
@@ -158,5 +163,5 @@ def test_the_main_process_reads_for_all():
     assert lines[0] == ["[1.0, 2.0, 3.0] 7 True", "no such file"]
     assert lines[1] == [
         "[1.0, 2.0, 3.0] 7 True",
-        "the main process cannot go on; its messages say why",
+        "the main process cannot continue; its messages say why",
     ]

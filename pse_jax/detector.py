@@ -1,0 +1,213 @@
+"""The detector: configuration, categories and variables; pixels in, named boxes out."""
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int, UInt8
+from PIL import Image
+
+from pse_jax import models, postprocess
+from pse_jax.categories import Categories
+from pse_jax.config import Config, from_dict, to_dict
+from pse_jax.data import transforms
+from pse_jax.points import ALIGNMENT
+from pse_jax.postprocess import PaddedDetections
+
+Batch = dict[str, Any]  # of arrays
+AnyImage = str | os.PathLike | Image.Image | UInt8[np.ndarray, "h w 3"]
+
+BATCH = 8  # images of a list that go through the network together
+CANVAS_STEPS = 5  # lengths of a canvas's side: fifths of the longest, for 800/1333 px 288 to 1344
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+    """What was found in one image, best first."""
+
+    boxes_xyxy: Float[np.ndarray, "d 4"]  # px of the image as given, exclusive
+    scores: Float[np.ndarray, " d"]  # in [0, 1]
+    category_ids: Int[np.ndarray, " d"]  # the data set's own
+    names: tuple[str, ...]  # of the categories
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __str__(self) -> str:
+        rows = zip(self.names, self.scores, self.boxes_xyxy, strict=True)
+        width = max(map(len, self.names), default=0)
+        return "\n".join(
+            f"{name:<{width}} {score:.2f}  " + " ".join(f"{value:7.1f}" for value in box)
+            for name, score, box in rows
+        )
+
+    def above(self, score: float) -> "Detections":
+        """Those with at least this score."""
+        keep = np.flatnonzero(self.scores >= score)
+        names = tuple(self.names[i] for i in keep)
+        return Detections(self.boxes_xyxy[keep], self.scores[keep], self.category_ids[keep], names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Detector:
+    """A model with its parameters, how it is used, and what its classes are called."""
+
+    config: Config
+    categories: Categories
+    variables: models.Variables  # {"params": ..., "frozen": ...}
+    step: int = 0  # training steps that it has seen; 0 for a published one
+
+    @overload
+    def __call__(self, images: AnyImage) -> Detections: ...
+    @overload
+    def __call__(self, images: Sequence[AnyImage]) -> list[Detections]: ...
+
+    def __call__(self, images):
+        """Detections of one image or of each of a list, in the pixels of each.
+
+        Images may have any size and are resized as the configuration says. The pixels of a file or
+        a Pillow image are turned upright by its EXIF orientation first. The program is compiled
+        once for each of a few canvas shapes, at most nine, and two batch sizes: one image, and
+        `BATCH` of a list. Any number of threads may call it.
+
+        Args:
+            images: a path, a Pillow image or uint8 RGB pixels [height, width, 3]; or a list of
+                these.
+
+        Raises:
+            ImageError: for a file that cannot be decoded, or an array of another type or shape.
+        """
+        if not isinstance(images, list | tuple):
+            return self([images])[0]
+        found: dict[int, Detections] = {}
+        waiting: dict[tuple[int, ...], dict[int, _Prepared]] = {}  # by canvas
+        for index, image in enumerate(images):
+            one = prepare(image, self.config)
+            group = waiting.setdefault(one.canvas.shape, {})
+            group[index] = one
+            if len(group) == BATCH:
+                found |= self._run(group)
+                group.clear()
+        for group in waiting.values():
+            for index, one in group.items():
+                found |= self._run({index: one})
+        return [found[index] for index in range(len(images))]
+
+    def _run(self, group: dict[int, "_Prepared"]) -> dict[int, Detections]:
+        """The detections of prepared images of one canvas, by their numbers."""
+        rows = group.values()
+        padded = jax.device_get(
+            self.detect(
+                {
+                    "image": np.stack([one.canvas for one in rows]),
+                    "size_hw": np.array([one.resized_hw for one in rows], np.int32),
+                    "original_hw": np.array([one.original_hw for one in rows], np.int32),
+                    "image_valid": np.ones(len(rows), bool),
+                }
+            )
+        )
+        found = {}
+        for row, index in enumerate(group):
+            keep = padded.valid[row]
+            labels = padded.labels[row][keep]
+            found[index] = Detections(
+                boxes_xyxy=padded.boxes_xyxy[row][keep],
+                scores=padded.scores[row][keep],
+                category_ids=np.asarray(self.categories.ids)[labels],
+                names=tuple(self.categories.names[label] for label in labels),
+            )
+        return found
+
+    def detect(self, batch: Batch, mesh: Mesh | None = None) -> PaddedDetections:
+        """The function `detect` of this detector, compiled; with a mesh, split among its devices.
+
+        The compiled program is shared by all detectors of the same configuration.
+        """
+        return compiled(self._key, len(self.categories), mesh)(self.variables, batch)
+
+    @functools.cached_property
+    def _key(self) -> str:
+        return json.dumps(to_dict(self.config))
+
+
+def detect(
+    config: Config, num_classes: int, variables: models.Variables, batch: Batch
+) -> PaddedDetections:
+    """Detections of a batch, in pixels of the original images: a pure function of its arguments.
+
+    Args:
+        config: of the detector.
+        num_classes: that it tells apart.
+        variables: of the model.
+        batch: `image`, uint8 RGB [b, h, w, 3]; `size_hw`, int [b, 2], the part of it that is not
+            padding; `original_hw`, int [b, 2], the image's size before it was resized; and
+            `image_valid`, bool [b], False for rows that only fill up the batch.
+    """
+    model = models.create(config.model, num_classes)
+    images = models.preprocess(batch["image"], batch["size_hw"], config.model)
+    predictions: Any = model.apply(variables, images)
+    shape = (batch["image"].shape[1], batch["image"].shape[2])
+
+    def one(predictions: models.Predictions, size_hw: Array, valid: Array) -> PaddedDetections:
+        return postprocess.detect(
+            predictions, size_hw, valid, shape, config.inference, config.model.grid
+        )
+
+    found = jax.vmap(one)(predictions, batch["size_hw"], batch["image_valid"])
+    original = batch["original_hw"].astype(jnp.float32)
+    scale_hw = original / batch["size_hw"]
+    inclusive = config.inference.inclusive_boxes
+    return postprocess.rescale(found, scale_hw[:, ::-1], original, inclusive=inclusive)
+
+
+@functools.lru_cache(maxsize=32)
+def compiled(
+    config_json: str, num_classes: int, mesh: Mesh | None
+) -> Callable[[models.Variables, Batch], PaddedDetections]:
+    """`detect`, jitted. With a mesh each device takes its share of the batch, and nothing else."""
+    function = functools.partial(detect, from_dict(json.loads(config_json)), num_classes)
+    if mesh is not None:
+        rows = PartitionSpec("data")
+        function = jax.shard_map(
+            function, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows
+        )
+    return jax.jit(function)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    """An image as the network takes it."""
+
+    canvas: UInt8[np.ndarray, "h w 3"]
+    resized_hw: tuple[int, int]
+    original_hw: tuple[int, int]
+
+
+def prepare(image: AnyImage, config: Config) -> _Prepared:
+    """Decodes, resizes and pads one image."""
+    data = config.data
+    pixels = transforms.pixels_of(image)
+    original = (pixels.shape[0], pixels.shape[1])
+    hw = transforms.resized_hw(*original, data.short_side, data.long_side, data.resize)
+    canvas = canvas_hw(hw, max(data.short_side, data.long_side))
+    return _Prepared(
+        transforms.pad(transforms.resize(pixels, hw, data.resize), canvas), hw, original
+    )
+
+
+def canvas_hw(hw: tuple[int, int], longest: int) -> tuple[int, int]:
+    """The smallest canvas that holds an image: each side a multiple of a fifth of `longest`."""
+
+    def side(length: int) -> int:
+        steps = (longest * k / CANVAS_STEPS for k in range(1, CANVAS_STEPS + 1))
+        fits = next((step for step in steps if step >= length), length)  # a rule may overshoot
+        return int(-(-fits // ALIGNMENT) * ALIGNMENT)
+
+    return side(hw[0]), side(hw[1])

@@ -1,0 +1,150 @@
+"""Every number of the report, from ground truth and detections to one JSON-like dictionary.
+
+Crowds: PCC, SCC and KCC are over every detection, as in `evaluation.matching`. Everything else
+leaves out the detections that COCO ignores, those that lie on a crowd region of their class.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from pse_jax.errors import ResultsError
+from pse_jax.evaluation import calibration, ranking, thresholds, tide
+from pse_jax.evaluation.arrays import Bools, Floats, GroundTruth, Ints, Results
+from pse_jax.evaluation.correlation import correlations
+from pse_jax.evaluation.matching import Matches, Pairs, best_object, match, overlaps
+from pse_jax.evaluation.precision import object_counts
+
+SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}  # COCO
+
+
+@dataclasses.dataclass(frozen=True)
+class Matched:
+    """A data set's detections beside what they lie on; the start of every measure."""
+
+    ground_truth: GroundTruth
+    detections: Results
+    pairs: Pairs  # of the same image, of any class
+    best: Ints  # object of highest IoU, -1 for none
+    ious: Floats
+    matches: Matches  # at IoU 0.5
+    breakdown: tide.Breakdown
+
+    @property
+    def counted(self) -> Bools:
+        """The detections that COCO doesn't ignore."""
+        return ~self.matches.ignored
+
+    @property
+    def objects(self) -> Int[np.ndarray, "c"]:
+        """How many objects each class has, crowds aside."""
+        return object_counts(self.ground_truth)
+
+
+def match_up(ground_truth: GroundTruth, detections: Results) -> Matched:
+    """Matches detections with objects; ResultsError if there is nothing to analyse."""
+    if not len(detections):
+        raise ResultsError(
+            f"{detections.source} holds no detections, so there is nothing to analyse; lower the "
+            "detector's score threshold, or look at what wrote the file"
+        )
+    if ground_truth.crowd.all():
+        raise ResultsError(f"{ground_truth.source} holds no objects (crowds aside)")
+    best, ious = best_object(ground_truth, detections)
+    pairs = overlaps(ground_truth, detections, same_class=False)
+    matches = match(ground_truth, detections, pairs, threshold=tide.FOREGROUND)
+    breakdown = tide.break_down(ground_truth, detections, pairs, matches)
+    return Matched(ground_truth, detections, pairs, best, ious, matches, breakdown)
+
+
+def correlation_table(matched: Matched) -> dict[str, dict[str, Any]]:
+    """PCC, SCC, KCC and `count`: all detections, the true positives, and by size of the box."""
+    area = matched.detections.boxes_xywh[:, 2] * matched.detections.boxes_xywh[:, 3]
+    groups = {"all": np.ones(len(area), bool), "true positives": matched.matches.correct}
+    groups |= {name: (area >= low) & (area < high) for name, (low, high) in SIZES.items()}
+    scores, ious = matched.detections.scores, matched.ious
+    return {
+        name: {"count": int(keep.sum()), **correlations(scores[keep], ious[keep])}
+        for name, keep in groups.items()
+    }
+
+
+def image_ranks(matched: Matched) -> Float[np.ndarray, "i"]:
+    """rho_img of every image."""
+    keep, found = matched.counted, matched.detections
+    images = len(matched.ground_truth.image_ids)
+    return ranking.grouped_spearman(
+        found.image[keep], found.scores[keep], matched.ious[keep], images
+    )
+
+
+def class_table(matched: Matched, per_class_ap: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One row a class: counts, AP, correlations, ranking, calibration and the best threshold."""
+    truth, found, counted = matched.ground_truth, matched.detections, matched.counted
+    classes, correct = len(truth.categories), matched.matches.correct
+    category, scores, ious = found.category[counted], found.scores[counted], matched.ious[counted]
+    rho = ranking.grouped_spearman(
+        found.category[correct], found.scores[correct], matched.ious[correct], classes
+    )
+    group = found.image[counted] * classes + category
+    pairs, inverted = ranking.inversions(group, category, scores, ious, classes)
+    try:
+        laece = calibration.laece(category, scores, ious, classes)
+    except ResultsError:  # the caller says so once
+        laece = np.full(classes, np.nan)
+    rows = []
+    for index, name in enumerate(truth.categories.unique_names):
+        mine = found.category == index
+        best = thresholds.best_threshold(
+            found.scores[mine & counted], correct[mine & counted], int(matched.objects[index])
+        )
+        rows.append(
+            {
+                "id": truth.categories.ids[index],
+                "name": name,
+                "objects": int(matched.objects[index]),
+                "detections": int(mine.sum()),
+                "AP": per_class_ap[name],
+                **correlations(found.scores[mine], matched.ious[mine]),
+                "rho_cls": float(rho[index]),
+                "pairs": int(pairs[index]),
+                "inverted": int(inverted[index]),
+                "inversion_rate": ratio(int(inverted[index]), int(pairs[index])),
+                "LaECE": float(laece[index]),
+                **dataclasses.asdict(best),
+            }
+        )
+    return rows
+
+
+def calibrate(matched: Matched) -> dict[str, Any]:
+    """LaECE and LaACE (means over classes) and the bins of the reliability diagram over all."""
+    found, keep = matched.detections, matched.counted
+    classes = len(matched.ground_truth.categories)
+    category, scores, ious = found.category[keep], found.scores[keep], matched.ious[keep]
+    correct = matched.matches.correct[keep].astype(np.float64)
+    bins = calibration.reliability(scores, ious)
+    return {
+        "LaECE": nan_mean(calibration.laece(category, scores, ious, classes)),
+        "LaACE": nan_mean(calibration.laace(category, scores, ious, classes)),
+        "bins": {
+            "count": bins["count"],
+            "score": bins["score"],
+            "iou": bins["quality"],
+            "precision": calibration.reliability(scores, correct)["quality"],
+        },
+    }
+
+
+def ratio(part: int, whole: int) -> float:
+    """The part over the whole, NaN for an empty whole."""
+    return part / whole if whole else float("nan")
+
+
+def nan_mean(values: Float[np.ndarray, "n"]) -> float:
+    """The mean of what is defined, NaN if nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")

@@ -1,0 +1,74 @@
+"""What the trials of a sweep have come to: the state and numbers of each."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pse_jax.data import sources
+from pse_jax.data.coco import load_results
+from pse_jax.errors import ResultsError
+from pse_jax.evaluation import coco, measure
+from pse_jax.evaluation.arrays import nan_to_none
+from pse_jax.evaluation.correlation import COEFFICIENTS
+from pse_jax.experiments.sweep.launch import last_step
+from pse_jax.experiments.sweep.plan import Sweep, Trial, read_numbers
+from pse_jax.runs.folder import detections_file
+
+FINISHED, FAILED, UNFINISHED, MISSING = "finished", "failed", "unfinished", "missing"
+RANKING = ("rho_img", "rho_cls", "LaECE")
+METRICS = (*coco.METRICS, *COEFFICIENTS, "oracle_AP", "oracle_gap", *RANKING, "detections")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """One trial as it stands; NaN for a metric that is not there."""
+
+    trial: Trial
+    state: str
+    step: int  # reached
+    metrics: dict[str, float]
+
+
+def collect(sweep: Sweep, out: Path) -> list[Outcome]:
+    """The outcome of every trial, in the order in which they run."""
+    return [outcome(trial) for trial in sweep.trials(out)]
+
+
+def outcome(trial: Trial) -> Outcome:
+    """How one trial stands.
+
+    Raises:
+        ConfigError: if its folder holds a run with another configuration.
+    """
+    numbers = read_numbers(trial)
+    if numbers is None:
+        state = UNFINISHED if trial.output.exists() else MISSING
+        state = FAILED if trial.exit_status.is_file() else state
+        return Outcome(trial, state, last_step(trial), dict.fromkeys(METRICS, math.nan))
+    numbers |= _ranking(trial, numbers)
+    values = {n: math.nan if numbers[n] is None else float(numbers[n]) for n in METRICS}
+    return Outcome(trial, FINISHED, numbers["step"], values)
+
+
+def _ranking(trial: Trial, numbers: dict[str, Any]) -> dict[str, Any]:
+    """rho_img, rho_cls and LaECE of the final detections; kept in ranking_STEP.json."""
+    file = trial.folder / f"ranking_{numbers['step']}.json"
+    if file.is_file():
+        return json.loads(file.read_text())
+    truth = sources.open_split(trial.config.data, "val")
+    found = load_results(detections_file(trial.folder, numbers["step"]), truth)
+    values: dict[str, Any] = dict.fromkeys(RANKING)
+    try:
+        matched = measure.match_up(truth, found)
+        classes = measure.class_table(matched, numbers["per_class"])
+        values["rho_img"] = measure.nan_mean(measure.image_ranks(matched))
+        values["rho_cls"] = measure.nan_mean(np.array([row["rho_cls"] for row in classes]))
+        values["LaECE"] = measure.calibrate(matched)["LaECE"]
+    except ResultsError:  # no detections
+        pass
+    file.write_text(json.dumps(nan_to_none(values)) + "\n")
+    return values

@@ -1,0 +1,128 @@
+"""Losses that replace the focal term: the IoU is part of the classification target or its weight.
+
+Dimensions: `*b` images, p locations, c classes. The target of class c at a location is q, the IoU
+of the predicted box, if the location is a positive of class c, and 0 else. Every q is detached.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from pse_jax.targets import Targets
+
+SMALLEST_SUM = 1e-30  # under a quotient whose numerator is 0 too
+
+
+def quality_focal_loss(
+    logits: Float[Array, "*n"], quality: Float[Array, "*n"], *, beta: float = 2.0
+) -> Float[Array, "*n"]:
+    """QFL, elementwise: |q - p̂|^β BCE(p̂, q), for positives and negatives (q = 0) alike.
+
+    Li et al., "Generalized Focal Loss", NeurIPS 2020. The gradient runs through both factors.
+    """
+    quality = jax.lax.stop_gradient(quality)
+    distance = jnp.abs(quality - jax.nn.sigmoid(logits))
+    return distance**beta * optax.sigmoid_binary_cross_entropy(logits, quality)
+
+
+def varifocal_loss(
+    logits: Float[Array, "*n"],
+    quality: Float[Array, "*n"],
+    *,
+    alpha: float = 0.75,
+    gamma: float = 2.0,
+) -> Float[Array, "*n"]:
+    """VFL, elementwise: q BCE(p̂, q) where q > 0, α p̂^γ BCE(p̂, 0) where q = 0.
+
+    Zhang et al., "VarifocalNet", CVPR 2021. The gradient runs through p̂^γ.
+    """
+    quality = jax.lax.stop_gradient(quality)
+    weight = jnp.where(quality > 0, quality, alpha * jax.nn.sigmoid(logits) ** gamma)
+    return weight * optax.sigmoid_binary_cross_entropy(logits, quality)
+
+
+def matchability_aware_loss(
+    logits: Float[Array, "*n"],
+    quality: Float[Array, "*n"],
+    positive: Bool[Array, "*n"],
+    *,
+    gamma: float = 1.5,
+) -> Float[Array, "*n"]:
+    """MAL, elementwise: BCE(p̂, q^γ) for positives, p̂^γ BCE(p̂, 0) for the rest.
+
+    Huang et al., "DEIM", CVPR 2025. The weight p̂^γ is detached.
+    """
+    quality = jax.lax.stop_gradient(quality)
+    weight = jax.lax.stop_gradient(jax.nn.sigmoid(logits)) ** gamma
+    loss = optax.sigmoid_binary_cross_entropy(logits, quality**gamma)
+    return jnp.where(positive, 1.0, weight) * loss
+
+
+def task_aligned_target(
+    score: Float[Array, "*b p"],
+    iou: Float[Array, "*b p"],
+    positive: Bool[Array, "*b p"],
+    matched: Int[Array, "*b p"],
+    slots: int,
+) -> Float[Array, "*b p"]:
+    """TOOD's t̂ = t / max t · max u, with t = s^1 u^6 and both maxima over the object's positives.
+
+    Feng et al., "TOOD", ICCV 2021; the best-aligned location of an object thereby gets the object's
+    best IoU as its target. The locations are those that the assignment calls positive here, where
+    TOOD takes the 13 best by t. All of it is detached.
+
+    Args:
+        score: s, the score of the positive's own class.
+        iou: u.
+        positive: which locations answer for an object.
+        matched: for which: an index in 0..slots-1.
+        slots: room for objects per image.
+
+    Returns:
+        Targets in [0, 1]; 0 away from positives.
+    """
+    score, iou = jax.lax.stop_gradient((score, iou))
+    member = (matched[..., None] == jnp.arange(slots)) & positive[..., None]  # [*b, p, slots]
+
+    def best(values: Float[Array, "*b p"]) -> Float[Array, "*b p"]:
+        of_object = jnp.where(member, values[..., None], 0.0).max(axis=-2, keepdims=True)
+        return jnp.where(member, of_object, 0.0).max(axis=-1)
+
+    aligned = score * iou**6.0  # TOOD's α = 1 and β = 6
+    share = aligned / jnp.maximum(best(aligned), SMALLEST_SUM)
+    return jnp.where(positive, share * best(iou), 0.0)
+
+
+def task_aligned_loss(
+    logits: Float[Array, "*b p c"],
+    one_hot: Bool[Array, "*b p c"],
+    iou: Float[Array, "*b p"],
+    targets: Targets,
+) -> Float[Array, "*b p c"]:
+    """TAL: QFL with `task_aligned_target` as the target."""
+    if targets.matched is None:
+        raise ValueError("task alignment needs to know the object of each location")
+    score = jax.nn.sigmoid(jnp.where(one_hot, logits, 0.0).sum(axis=-1))
+    target = task_aligned_target(score, iou, one_hot.any(-1), targets.matched, targets.slots)
+    return quality_focal_loss(logits, jnp.where(one_hot, target[..., None], 0.0))
+
+
+def iou_balanced_weights(
+    losses: Float[Array, "*n"],
+    quality: Float[Array, "*n"],
+    positive: Bool[Array, "*n"],
+    *,
+    eta: float = 1.5,
+) -> Float[Array, "*n"]:
+    """Weights that move the loss of positives to those with better boxes and keep its sum.
+
+    Wu et al., "IoU-balanced Loss Functions", 2019: w_i = q_i^η Σ_j L_j / Σ_j q_j^η L_j over the
+    positives of the global batch, 1 elsewhere; detached. The source takes the cross-entropy for L;
+    here it is the classification loss that the weights are for.
+    """
+    losses, quality = jax.lax.stop_gradient((losses, quality))
+    powers = quality**eta
+    plain = jnp.where(positive, losses, 0.0).sum()
+    weighted = jnp.where(positive, losses * powers, 0.0).sum()
+    return jnp.where(positive, powers * plain / jnp.maximum(weighted, SMALLEST_SUM), 1.0)

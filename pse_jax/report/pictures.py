@@ -1,0 +1,205 @@
+"""Boxes drawn on images: one function for every picture, and the pictures made with it."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from pse_jax.categories import Categories
+from pse_jax.errors import ResultsError
+from pse_jax.evaluation.arrays import GroundTruth, Results
+
+# Okabe and Ito's palette, which colour-blind people can tell apart, its bright colours first.
+PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
+BETTER, WORSE, TRUTH, DARK = "#56b4e9", "#e69f00", "#ffffff", "#15181c"
+PAPER = "#eef0f3"  # around an image
+FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+EXAMPLE = (520, 390)  # px, width and height of an example in report.html
+MARGIN = 0.18  # of the longer side of what an example shows, on each side
+
+
+def draw_boxes(
+    image: Image.Image,
+    boxes_xyxy: Float[np.ndarray, "n 4"],
+    colours: Sequence[str],
+    labels: Sequence[str] = (),
+    *,
+    dashed: bool | Sequence[bool] = False,
+    scale: float = 1.0,
+) -> Image.Image:
+    """A copy of the image with boxes on it, the first on top, and labels that avoid each other.
+
+    Lines have a dark edge, which shows on any background. They are centred on the outermost pixels
+    that belong to the box, and like the letters their size follows the picture's.
+
+    Args:
+        image: of any mode; the copy is RGB.
+        boxes_xyxy: px, exclusive; what lies outside the image is moved to its edge.
+        colours: of each box, "#rrggbb".
+        labels: of each box, "" for none; or none at all.
+        dashed: which boxes are, as ground truth is.
+        scale: makes lines and letters larger or smaller.
+    """
+    picture = image.convert("RGB")
+    pen = ImageDraw.Draw(picture)
+    size = scale * max(picture.size)
+    line = max(1, round(size / 240))
+    limits = np.array([*picture.size, *picture.size]) - 1
+    outward = np.array([-1, -1, 1, 1])
+    edges = np.rint(boxes_xyxy).astype(int) - [0, 0, 1, 1] + outward * (line // 2)
+    edges = np.clip(edges, 0, limits)
+    edges[:, 2:] = np.maximum(edges[:, 2:], edges[:, :2])
+    dashes = np.where(np.broadcast_to(dashed, len(edges)), 3 * line, max(picture.size)).tolist()
+    for box, colour, dash in reversed(list(zip(edges.tolist(), colours, dashes, strict=True))):
+        strokes = list(_strokes(box, line, dash))
+        for x0, y0, x1, y1 in strokes:
+            pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), fill=DARK)
+        for stroke in strokes:
+            pen.rectangle(stroke, fill=colour)
+    _write(pen, picture.size, edges, colours, labels, max(9, round(size / 42)))
+    return picture
+
+
+def _strokes(box: list[int], line: int, dash: int) -> Iterator[tuple[int, int, int, int]]:
+    """The dashes of an outline, as corners of rectangles that belong to them."""
+    x0, y0, x1, y1 = box
+    for x in range(x0, x1 + 1, 2 * dash):
+        yield x, y0, min(x + dash - 1, x1), min(y0 + line - 1, y1)
+        yield x, max(y1 - line + 1, y0), min(x + dash - 1, x1), y1
+    for y in range(y0, y1 + 1, 2 * dash):
+        yield x0, y, min(x0 + line - 1, x1), min(y + dash - 1, y1)
+        yield max(x1 - line + 1, x0), y, x1, min(y + dash - 1, y1)
+
+
+def _write(
+    pen: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    edges: Int[np.ndarray, "n 4"],
+    colours: Sequence[str],
+    labels: Sequence[str],
+    letters: int,
+) -> None:
+    """Writes each label at that corner of its box where it covers least of those before it."""
+    font = ImageFont.truetype(FONT, letters)
+    padding = letters // 5
+    places = np.zeros((0, 4), int)
+    texts = [(edges[i], colours[i], label) for i, label in enumerate(labels) if label]
+    for (x0, y0, x1, y1), _, label in texts:
+        w, h = wh = round(font.getlength(label)) + 2 * padding, sum(font.getmetrics())
+        spots = [(x, y) for y in (y0 - h, y0, y1, y1 - h) for x in (x0, x1 - w)]
+        low = np.clip(spots, 0, np.maximum(np.subtract(size, wh), 0))
+        others = places[:, None]
+        overlap = np.minimum(others[..., 2:], low + wh) - np.maximum(others[..., :2], low)
+        best = low[np.maximum(overlap, 0).prod(axis=-1).sum(axis=0).argmin()]
+        places = np.concatenate([places, [[*best, *(best + wh)]]])
+    for (x0, y0, x1, y1), (_, colour, label) in reversed(
+        list(zip(places.tolist(), texts, strict=True))
+    ):
+        pen.rectangle((x0, y0, x1 - 1, y1 - 1), fill=colour, outline=DARK)
+        bright = np.dot(ImageColor.getrgb(colour)[:3], (0.3, 0.59, 0.11)) > 100
+        pen.text((x0 + padding, y0), label, fill=DARK if bright else "white", font=font)
+
+
+def draw_detections(
+    image: Image.Image,
+    found: Any,
+    categories: Categories,
+    truth_xyxy: Float[np.ndarray, "n 4"],
+    *,
+    threshold: float,
+    size: int,
+) -> Image.Image:
+    """A detector's `Detections`, in the colours of their classes, over the dashed ground truth.
+
+    Boxes are in px of the image, `size` is the longer side of the picture.
+    """
+    factor = size / max(image.size)
+    wh = (round(image.width * factor), round(image.height * factor))
+    shown = np.flatnonzero(found.scores >= threshold)
+    rows = [categories.ids.index(int(found.category_ids[i])) for i in shown]
+    return draw_boxes(
+        image.resize(wh, Image.Resampling.BICUBIC),
+        np.concatenate([found.boxes_xyxy[shown], truth_xyxy]) * factor,
+        [PALETTE[row % len(PALETTE)] for row in rows] + [TRUTH] * len(truth_xyxy),
+        [f"{found.names[i]} {found.scores[i]:.2f}" for i in shown],
+        dashed=[False] * len(shown) + [True] * len(truth_xyxy),
+    )
+
+
+def sheet(pictures: Sequence[Image.Image], columns: int, gap: int = 10) -> Image.Image:
+    """Pictures side by side, row by row, each in the middle of a cell that holds the largest."""
+    width, height = (max(side) + gap for side in zip(*(p.size for p in pictures), strict=True))
+    rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
+    whole = Image.new("RGB", (columns * width + gap, rows * height + gap), "white")
+    for place, picture in enumerate(pictures):
+        x, y = place % columns * width, place // columns * height
+        x, y = x + (width + gap - picture.width) // 2, y + (height + gap - picture.height) // 2
+        whole.paste(picture, (x, y))
+    return whole
+
+
+def crop(
+    image: Image.Image, boxes_xyxy: Float[np.ndarray, "n 4"], size: tuple[int, int]
+) -> tuple[Image.Image, Float[np.ndarray, "n 4"]]:
+    """The part of an image around some boxes, resized to (width, height), and the boxes in it."""
+    left, top, right, bottom = map(
+        round, window(boxes_xyxy, (image.height, image.width), size[0] / size[1])
+    )
+    part = Image.new("RGB", (right - left, bottom - top), PAPER)
+    part.paste(image, (-left, -top))
+    moved = boxes_xyxy - np.array([left, top, left, top])
+    factor = np.tile(np.array(size) / part.size, 2)
+    return part.resize(size, Image.Resampling.LANCZOS), moved * factor
+
+
+def window(
+    boxes_xyxy: Float[np.ndarray, "n 4"], hw: tuple[int, int], aspect: float = 1.0
+) -> tuple[float, float, float, float]:
+    """The xyxy of the part around all boxes, `aspect` times as wide as high, with some margin.
+
+    It lies inside the image of that height and width where that is possible.
+    """
+    low, high = boxes_xyxy[:, :2].min(axis=0), boxes_xyxy[:, 2:].max(axis=0)
+    shape = np.array([aspect, 1.0])
+    image = np.array([hw[1], hw[0]])
+    height = ((high - low) / shape).max() * (1 + 2 * MARGIN)
+    wh = min(height, (image / shape).max()) * shape
+    room = image - wh
+    corner = (low + high - wh) / 2
+    corner = np.where(room > 0, np.clip(corner, 0, np.maximum(room, 0)), room / 2)
+    return (*corner.tolist(), *(corner + wh).tolist())
+
+
+def draw_example(folder: Path, example: Mapping[str, Any]) -> bytes:
+    """A worst-ranked pair and its object, dashed, on the part of the image around them: a JPEG."""
+    better, worse = example["better_box"], example["better_score"]
+    sides = (worse, better)
+    boxes = np.array([example["object_xyxy"], *(side["box_xyxy"] for side in sides)])
+    with Image.open(folder / example["file_name"]) as image:
+        picture, boxes = crop(image.convert("RGB"), boxes, EXAMPLE)
+    labels = [f"IoU {side['iou']:.2f}, score {side['score']:.2f}" for side in sides]
+    colours, dashed = (TRUTH, WORSE, BETTER), (True, False, False)
+    picture = draw_boxes(picture, boxes, colours, ["", *labels], dashed=dashed, scale=1.4)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
+def check_images(folder: Path, ground_truth: GroundTruth, detections: Results) -> None:
+    """Raises `ResultsError` unless every image with a detection is in the folder."""
+    if not folder.is_dir():
+        raise ResultsError(f"--images {folder}: no such folder")
+    used = sorted(set(detections.image.tolist()))
+    missing = [i for i in used if not (folder / ground_truth.image_names[i]).is_file()]
+    if missing:
+        name = ground_truth.image_names[missing[0]]
+        raise ResultsError(
+            f"--images {folder}: {len(missing)} of {len(used)} images are missing, the first is "
+            f"{name!r} (image_id {ground_truth.image_ids[missing[0]]}); give the folder that "
+            f"file_name in {ground_truth.source} starts from, or leave --images out"
+        )

@@ -1,0 +1,58 @@
+"""A detector from wherever it is: a run's folder or a published detector's file."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import jax
+
+from pse_jax import distributed, models
+from pse_jax.config import Config
+from pse_jax.detector import Detector
+from pse_jax.errors import CheckpointError
+from pse_jax.runs.checkpoint import read_categories, read_variables
+from pse_jax.runs.folder import Run
+from pse_jax.weights.published import load_published
+
+
+def load(source: str | os.PathLike, checkpoint: str = "best") -> Detector:
+    """A detector, ready to use.
+
+    Args:
+        source: the folder of a run; or a published FCOS detector, a .pth or .safetensors file or
+            the https address of one.
+        checkpoint: of a run: "best" (by AP), "latest", or a step's number.
+
+    Raises:
+        UserError: if there is no such run, checkpoint or file, or it cannot be used.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        detector = load_run(Run(folder), checkpoint)
+    elif folder.is_file() or "://" in str(source):
+        detector = load_published(str(source))[0]
+    else:
+        raise CheckpointError(
+            f"there is no {source}; give the folder of a run, or the file of a published detector"
+        )
+    device = jax.local_devices()[0]  # where a single image goes
+    return dataclasses.replace(detector, variables=jax.device_put(detector.variables, device))
+
+
+def load_run(run: Run, checkpoint: str, config: Config | None = None) -> Detector:
+    """The detector of a checkpoint, whole on every device.
+
+    Args:
+        run: where it was trained.
+        checkpoint: "best", "latest", or a step's number.
+        config: to use it by, if not by the run's own.
+
+    Raises:
+        UserError: if the checkpoint is not there, or holds another model than the configuration's.
+    """
+    config = run.config() if config is None else config
+    categories = read_categories(run, checkpoint)
+    model = models.create(config.model, len(categories))
+    shapes = jax.eval_shape(lambda key: models.init(model, key), jax.random.key(0))
+    variables, step = read_variables(run, checkpoint, shapes, distributed.make_mesh())
+    return Detector(config, categories, variables, step)

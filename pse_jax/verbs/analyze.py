@@ -1,0 +1,48 @@
+"""Measures how well the scores of any detector's COCO results file rank and predict its boxes.
+
+Prints tables and writes analysis.json and report.html, a page that opens offline.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pse_jax.data.coco import load_ground_truth, load_results
+from pse_jax.evaluation.arrays import nan_to_none
+from pse_jax.evaluation.coco import evaluate_coco
+from pse_jax.evaluation.measure import match_up
+from pse_jax.evaluation.oracles import oracles
+from pse_jax.evaluation.summary import summarise
+from pse_jax.report import tables
+from pse_jax.report.page import write_report
+from pse_jax.report.pictures import check_images
+from pse_jax.verbs import flags
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = flags.parser("analyze", __doc__)
+    add = parser.add_argument
+    add("--annotations", type=flags.path, required=True, help="ground truth: COCO instances file")
+    add("--detections", type=flags.path, required=True, help="COCO results file of any framework")
+    add("--images", type=flags.path, help="folder of the images, to draw the worst-ranked pairs")
+    add("--out", type=flags.path, help="folder to write; by default analysis/ beside --detections")
+    add("--examples", type=int, default=12, help="worst-ranked pairs to show (default 12)")
+    options = flags.parse(parser, argv)
+    if options.examples < 0:
+        parser.error(f"--examples {options.examples}: must be 0 or more")
+    out: Path = options.out or options.detections.parent / "analysis"
+
+    truth = load_ground_truth(options.annotations)
+    found = load_results(options.detections, truth)
+    if options.images is not None:
+        check_images(options.images, truth, found)
+    matched = match_up(truth, found)
+    plain = evaluate_coco(truth, found)
+    summary = summarise(matched, plain, oracles(matched), examples=options.examples)
+    out.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(nan_to_none(summary), indent=1, allow_nan=False)
+    (out / "analysis.json").write_text(content + "\n", "utf-8")
+    write_report(out / "report.html", matched, summary, options.images)
+    print(tables.render(summary))
+    print(f"wrote {out / 'analysis.json'} and {out / 'report.html'}")
+    return 0

@@ -1,0 +1,50 @@
+"""Reads a whole data set, its pixels too, before hours are spent on it, and says what is wrong.
+
+Checks both data sets of a configuration, or one annotation file. Exits with 0 if the data can be
+used, 1 if it cannot, 2 for other errors.
+"""
+
+from collections.abc import Sequence
+
+from pse_jax import progress
+from pse_jax.config import Config
+from pse_jax.config_checks import override, validate
+from pse_jax.verbs import flags
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = flags.parser("check", __doc__)
+    flags.add_config(parser)
+    parser.add_argument("--annotations", metavar="FILE", help="one file in COCO's format instead")
+    parser.add_argument("--images", metavar="DIR", help="folder of the images of --annotations")
+    options = flags.parse(parser, argv)
+    if bool(options.config) == bool(options.annotations):
+        parser.error("give either --config or --annotations")
+    if bool(options.annotations) != bool(options.images):
+        parser.error("--annotations and --images go together")
+    if options.config:
+        config = flags.config_of(options)
+    else:
+        config = override(Config(), options.overrides)
+        validate(config)
+    progress.show_log()
+
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # an accelerator may be busy training
+    from pse_jax.data import coco, sources
+    from pse_jax.report.dataset import check, lines
+
+    usable, categories = True, None
+    for name in ("train", "val") if options.config else ("data",):
+        if options.config:
+            dataset = sources.open_split(config.data, name)
+        else:
+            dataset = coco.load(options.annotations, options.images)
+        categories = categories or dataset.categories
+        sources.check_categories(dataset.categories, categories, "the training data")
+        checked = check(dataset, config, training=name == "train")
+        print("\n".join(lines(name, checked, config)), end="\n\n", flush=True)
+        usable &= not checked.unusable and len(checked.trained_on) > 0
+    print("the data can be used" if usable else "the data cannot be used as it is: see above")
+    return 0 if usable else 1

@@ -1,0 +1,26 @@
+"""Evaluates a checkpoint of a run: python eval.py --workdir runs/coco_pse.
+
+The configuration is the run's own, or --config's; --config.x.y=z changes either. Results of the
+newest checkpoint under the run's own configuration are written into the run's folder, all others
+into a folder of their own below its evaluations/, or to --out.
+"""
+
+from pse_jax.verbs import flags
+
+
+def main(argv: list[str]) -> int:
+    parser = flags.parser("eval", __doc__)
+    flags.add_workdir(parser, "folder of the run; runs/NAME by default, NAME being config.name")
+    flags.add_checkpoint(parser)
+    flags.add_config(parser)
+    parser.add_argument("--out", type=flags.path, metavar="DIR", help="folder to write to")
+    options = flags.parse(parser, argv)
+    run, config = flags.run_of(options)
+    flags.prepare(config)
+
+    from pse_jax import distributed
+    from pse_jax.runs.evaluate import evaluate_run
+
+    distributed.initialize()
+    evaluate_run(run, config, options.checkpoint, options.out)
+    return 0

@@ -1,0 +1,23 @@
+"""Trains a detector and evaluates it at the end; the same command again resumes the run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pse_jax.verbs import flags
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = flags.parser("train", __doc__)
+    flags.add_config(parser)
+    flags.add_workdir(parser, "folder of the run; by default runs/NAME, NAME being config.name")
+    options = flags.parse(parser, argv)
+    config = flags.config_of(options)
+    flags.prepare(config)
+
+    # Slow imports only now: a wrong flag or value is answered at once.
+    from pse_jax import distributed
+    from pse_jax.training.loop import train
+
+    distributed.initialize()
+    train(config, options.workdir or Path("runs", config.name))
+    return 0
