@@ -25,7 +25,9 @@ def by_term(one_device_mesh):
     variables = tiny.make_variables(model)
 
     def terms(params, batch):
-        losses = batch_losses(params, variables["frozen"], batch, model, config, one_device_mesh)
+        losses = batch_losses(
+            {**variables, "params": params}, batch, model, config, one_device_mesh
+        )
         return {"cls": losses.classification, "box": losses.box, "assoc": losses.association}
 
     jacobian = jax.jit(jax.jacrev(terms), compiler_options=tiny.FAST)

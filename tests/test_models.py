@@ -54,7 +54,7 @@ def test_the_stem_and_the_first_stage_are_frozen(paper_shapes):
 )
 def test_parameters_of_other_backbones(depth, convolutions):
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    shapes = jax.eval_shape(ResNet(depth).init, jax.random.key(0), image)
+    shapes = jax.eval_shape(ResNet(ModelConfig(depth=depth)).init, jax.random.key(0), image)
     assert count(shapes["params"]) == convolutions
 
 
@@ -120,7 +120,7 @@ def test_frozen_batch_norm_starts_as_the_identity(fresh):
 
 
 def test_frozen_stages_get_exactly_no_gradient(rng):
-    model = ResNet(10, 4, frozen_stages=2)
+    model = ResNet(ModelConfig(depth=10, width=4, frozen_stages=2))
     images = jnp.asarray(rng.normal(size=(1, 64, 64, 3)), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
     draw = lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32)  # noqa: E731

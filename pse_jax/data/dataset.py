@@ -7,8 +7,9 @@ import dataclasses
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
+from pse_jax.data import transforms
 from pse_jax.evaluation.arrays import GroundTruth
 
 
@@ -47,6 +48,16 @@ class Dataset(GroundTruth):
     def bytes_of(self, i: int) -> bytes:
         """The file of image i, still encoded."""
         return self.images.read(int(self.keys[i]))
+
+    def pixels_of(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Image i, decoded, RGB.
+
+        Raises:
+            ImageError: if it cannot be decoded or is not of the size in the annotations.
+            OSError: if it cannot be read.
+        """
+        height, width = self.sizes_hw[i].tolist()
+        return transforms.decode(self.bytes_of(i), self.name_of(i), (height, width))
 
     def name_of(self, i: int) -> str:
         """What messages call image i."""

@@ -64,8 +64,7 @@ def load_row(row: Row, dataset: Dataset, buckets: Buckets, capacity: int) -> dic
     unreadable = False
     if row.valid:
         try:
-            content = dataset.bytes_of(row.image)
-            pixels = transforms.decode(content, dataset.name_of(row.image), original)
+            pixels = dataset.pixels_of(row.image)
         except (ImageError, OSError) as error:
             logger.error("image id %d is left out: %s", dataset.image_ids[row.image], error)
             unreadable = True

@@ -51,12 +51,8 @@ def draw(
     pixels, annotations = draw_scene(config, rng)
     image_id = 1000 + 2 * index + SPLITS.index(split)  # neither contiguous nor shared by the splits
     height, width = pixels.shape[:2]
-    record = {
-        "id": image_id,
-        "file_name": f"{image_id:012d}.jpg",
-        "width": width,
-        "height": height,
-    }
+    name = f"{image_id:012d}.jpg"
+    record = {"id": image_id, "file_name": name, "width": width, "height": height}
     return pixels, record, [{"image_id": image_id, **a} for a in annotations]
 
 
@@ -79,9 +75,7 @@ def _worker_main() -> None:
     """A worker process: draws its share and prints a line of JSON for each image."""
     knobs, folder, worker, workers = sys.argv[1:]
     config = ShapesConfig(**json.loads(knobs))
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the caller, which ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the caller, which ends this process
     try:
         for drawn in _draw_share(config, pathlib.Path(folder), int(worker), int(workers)):
             print(json.dumps(drawn), flush=True)

@@ -20,6 +20,9 @@ try:
 except ImportError:
     cv2 = None
 
+Pixels = UInt8[np.ndarray, "h w 3"]  # RGB
+Boxes = Float[np.ndarray, "n 4"]  # xyxy, px
+
 
 def resized_hw(
     height: int, width: int, short_side: int, long_side: int, rule: str = "fcos"
@@ -46,7 +49,7 @@ def resized_hw(
     return max(int(height * scale + rounding), 1), max(int(width * scale + rounding), 1)
 
 
-def decode(content: bytes, name: str, size_hw: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+def decode(content: bytes, name: str, size_hw: tuple[int, int]) -> Pixels:
     """The pixels of an encoded image, RGB; EXIF orientation is not applied, as in the reference.
 
     Args:
@@ -70,7 +73,7 @@ def decode(content: bytes, name: str, size_hw: tuple[int, int]) -> UInt8[np.ndar
     return pixels
 
 
-def pixels_of(image: Any) -> UInt8[np.ndarray, "h w 3"]:
+def pixels_of(image: Any) -> Pixels:
     """The pixels of a path, a Pillow image (both turned upright by their EXIF) or an array, RGB.
 
     Raises:
@@ -95,15 +98,13 @@ def pixels_of(image: Any) -> UInt8[np.ndarray, "h w 3"]:
     )
 
 
-def _rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+def _rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith(("I", "F")):  # Pillow would turn them white
         raise ImageError(f"it has more than 8 bits a channel ({image.mode}); convert it")
     return np.asarray(image.convert("RGB"))
 
 
-def resize(
-    pixels: UInt8[np.ndarray, "h w 3"], hw: tuple[int, int], rule: str = "fcos"
-) -> UInt8[np.ndarray, "h2 w2 3"]:
+def resize(pixels: Pixels, hw: tuple[int, int], rule: str = "fcos") -> UInt8[np.ndarray, "h2 w2 3"]:
     """Bilinear. The rules "fcos" and "detectron2" antialias an image that shrinks, as Pillow does.
 
     "mmdet" and "torchvision" do not: they mix the four nearest pixels only. Both are within one
@@ -121,17 +122,13 @@ def resize(
     return np.asarray(image.transform(wh, Image.Transform.AFFINE, scale, nearest_four))
 
 
-def scale_boxes(
-    boxes_xyxy: Float[np.ndarray, "n 4"], from_hw: tuple[int, int], to_hw: tuple[int, int]
-) -> Float[np.ndarray, "n 4"]:
+def scale_boxes(boxes_xyxy: Boxes, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Boxes:
     """Boxes after a resize; each axis by its own factor."""
     factor = np.array([to_hw[1] / from_hw[1], to_hw[0] / from_hw[0]], np.float32)
     return boxes_xyxy * np.tile(factor, 2)
 
 
-def flip(
-    pixels: UInt8[np.ndarray, "h w 3"], boxes_xyxy: Float[np.ndarray, "n 4"]
-) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "n 4"]]:
+def flip(pixels: Pixels, boxes_xyxy: Boxes) -> tuple[Pixels, Boxes]:
     """Left becomes right: x' = width - x for exclusive boxes."""
     width = np.float32(pixels.shape[1])
     mirrored = boxes_xyxy.copy()
@@ -139,9 +136,7 @@ def flip(
     return pixels[:, ::-1], mirrored
 
 
-def pad(
-    pixels: UInt8[np.ndarray, "h w 3"], canvas_hw: tuple[int, int]
-) -> UInt8[np.ndarray, "h2 w2 3"]:
+def pad(pixels: Pixels, canvas_hw: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
     """The image in the top left corner of the canvas."""
     canvas = np.zeros((*canvas_hw, 3), np.uint8)
     canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
@@ -149,7 +144,7 @@ def pad(
 
 
 def pad_boxes(
-    boxes_xyxy: Float[np.ndarray, "n 4"], labels: Int[np.ndarray, " n"], capacity: int
+    boxes_xyxy: Boxes, labels: Int[np.ndarray, " n"], capacity: int
 ) -> dict[str, np.ndarray]:
     """Boxes in `capacity` slots, with the mask of those that are real."""
     count = len(labels)

@@ -2,11 +2,9 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -15,62 +13,26 @@ from pse_jax.evaluation.arrays import GroundTruth, Results
 METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
 
 
-def evaluate_coco(
-    truth: GroundTruth,
-    results: Results,
-    *,
-    areas: bool = True,
-    image_ids: Sequence[int] | None = None,
-) -> dict[str, Any]:
+def evaluate_coco(truth: GroundTruth, results: Results, *, areas: bool = True) -> dict[str, Any]:
     """COCO's box metrics in [0, 1]: the names in `METRICS`, and `per_class` {name: AP}.
 
     What has no ground truth (pycocotools' -1) is NaN. With ground truth and no detection, AP is 0.
     Annotation ids are renumbered from 1: pycocotools takes a match with an object whose id is 0 for
-    no match.
-
-    Args:
-        truth: the objects.
-        results: the detections.
-        areas: False leaves APS to ARL as NaN, for a quarter of the time.
-        image_ids: evaluate only these images; all that are annotated by default.
-    """
-    arrays = precision_recall(truth, results, areas=areas, image_ids=image_ids)
-    return summarise(truth.categories.unique_names, *arrays)
-
-
-def precision_recall(
-    truth: GroundTruth,
-    found: Results,
-    *,
-    areas: bool = True,
-    image_ids: Sequence[int] | None = None,
-) -> tuple[Float[np.ndarray, "t r k a m"], Float[np.ndarray, "t k a m"]]:
-    """Interpolated precision and recall of pycocotools, -1 where there is no ground truth.
-
-    Axes: t thresholds .5:.05:.95, r recall levels 0:.01:1, k classes in the order of their ids,
-    a areas all/small/medium/large (or all alone), m 1/10/100 detections an image and class.
+    no match. With `areas` off APS to ARL are NaN, for a quarter of the time.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         coco: Any = COCO()
         coco.dataset = _instances(truth)
         coco.createIndex()
-        evaluation = COCOeval(coco, _results(coco, found, truth), "bbox")
-        if image_ids is not None:
-            evaluation.params.imgIds = sorted(set(image_ids))
+        evaluation = COCOeval(coco, _found(coco, results, truth), "bbox")
         if not areas:
             evaluation.params.areaRng = evaluation.params.areaRng[:1]
             evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
         evaluation.evaluate()
         evaluation.accumulate()
-    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
-
-
-def summarise(
-    category_names: Sequence[str],
-    precision: Float[np.ndarray, "t r k a m"],
-    recall: Float[np.ndarray, "t k a m"],
-) -> dict[str, Any]:
-    """The twelve means of `COCOeval.summarize` and every class's AP from `precision_recall`."""
+    # Axes: thresholds .5:.05:.95, recall levels 0:.01:1 (of the precision alone), classes, areas
+    # (all, small, medium, large), and 1, 10 or 100 detections an image and class.
+    precision, recall = (np.asarray(evaluation.eval[name]) for name in ("precision", "recall"))
     numbers: dict[str, Any] = dict.fromkeys(METRICS, float("nan"))
     numbers["AP"] = _mean(precision[:, :, :, 0, 2])
     numbers["AP50"] = _mean(precision[0, :, :, 0, 2])
@@ -81,7 +43,8 @@ def summarise(
         numbers["AP" + area] = _mean(precision[:, :, :, index, 2])
         numbers["AR" + area] = _mean(recall[:, :, index, 2])
     per_class = [_mean(precision[:, :, index, 0, 2]) for index in range(precision.shape[2])]
-    return {**numbers, "per_class": dict(zip(category_names, per_class, strict=True))}
+    names = truth.categories.unique_names
+    return {**numbers, "per_class": dict(zip(names, per_class, strict=True))}
 
 
 def _mean(values: np.ndarray) -> float:
@@ -109,10 +72,10 @@ def _instances(truth: GroundTruth) -> dict[str, Any]:
     }
 
 
-def _results(coco: Any, found: Results, truth: GroundTruth) -> Any:
+def _found(coco: Any, results: Results, truth: GroundTruth) -> Any:
     """The detections as a COCO object; an empty one where `loadRes` would fail."""
-    if len(found):
-        return coco.loadRes(found.to_coco(truth))
+    if len(results):
+        return coco.loadRes(results.to_coco(truth))
     empty: Any = COCO()
     empty.dataset = {**_instances(truth), "annotations": []}
     empty.createIndex()

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pse_jax.errors import ResultsError
-from pse_jax.evaluation import calibration, ranking, thresholds, tide
+from pse_jax.evaluation import calibration, ranking, tide
 from pse_jax.evaluation.arrays import Bools, Floats, GroundTruth, Ints, Results
 from pse_jax.evaluation.correlation import correlations
 from pse_jax.evaluation.matching import Matches, Pairs, best_object, match, overlaps
@@ -98,7 +98,7 @@ def class_table(matched: Matched, per_class_ap: Mapping[str, float]) -> list[dic
     rows = []
     for index, name in enumerate(truth.categories.unique_names):
         mine = found.category == index
-        best = thresholds.best_threshold(
+        best = calibration.best_threshold(
             found.scores[mine & counted], correct[mine & counted], int(matched.objects[index])
         )
         rows.append(

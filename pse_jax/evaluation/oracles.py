@@ -1,14 +1,20 @@
-"""Ranking oracles: the same boxes with better scores show how much AP is lost in ranking alone.
+"""The numbers of an evaluation, and ranking oracles: the same boxes with better scores.
+
+An oracle shows how much AP is lost in ranking alone.
 
 Neither is a strict upper bound: a second well-placed box on an object still ranks above another
 object's only box, and AP counts it as wrong. After NMS that costs little.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
-from pse_jax.evaluation.arrays import Floats, Results
+from pse_jax.evaluation.arrays import Floats, GroundTruth, Results
+from pse_jax.evaluation.coco import evaluate_coco
+from pse_jax.evaluation.correlation import correlations
+from pse_jax.evaluation.matching import best_iou
 from pse_jax.evaluation.measure import Matched
 from pse_jax.evaluation.precision import coco_ap
 
@@ -39,4 +45,19 @@ def oracles(matched: Matched) -> dict[str, dict[str, float]]:
             matched.ground_truth, rescore(matched.detections, matched.ious), matched.pairs
         )
         for name, rescore in better.items()
+    }
+
+
+def score(truth: GroundTruth, results: Results) -> dict[str, Any]:
+    """COCO's numbers, score-IoU correlations and the ranking oracle's AP, in [0, 1]; counts."""
+    ious = best_iou(truth, results)
+    oracle = evaluate_coco(truth, with_transported_scores(results, ious), areas=False)
+    return {
+        **evaluate_coco(truth, results),
+        **correlations(results.scores, ious),
+        "oracle_AP": oracle["AP"],
+        "images": len(truth.image_ids),
+        "objects": int((~truth.crowd).sum()),
+        "crowds": int(truth.crowd.sum()),
+        "detections": len(results),
     }

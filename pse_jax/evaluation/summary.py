@@ -1,7 +1,6 @@
 """The content of analysis.json: every measure in one dictionary."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,29 +8,23 @@ import numpy as np
 from jaxtyping import Float
 
 from pse_jax.errors import ResultsError
-from pse_jax.evaluation import measure, thresholds, tide
+from pse_jax.evaluation import calibration, measure, tide
 from pse_jax.evaluation.arrays import xywh_to_xyxy
-from pse_jax.evaluation.coco import METRICS
+from pse_jax.evaluation.coco import METRICS, evaluate_coco
 from pse_jax.evaluation.measure import Matched, nan_mean, ratio
+from pse_jax.evaluation.oracles import oracles
 from pse_jax.evaluation.ranking import worst_pairs
 
 
-def summarise(
-    matched: Matched,
-    plain: Mapping[str, Any],
-    oracles: Mapping[str, Mapping[str, float]],
-    *,
-    examples: int,
-) -> dict[str, Any]:
-    """All numbers; NaN where undefined. `calibration` is None where scores aren't probabilities.
+def summarise(matched: Matched, examples: int) -> dict[str, Any]:
+    """All numbers, with so many examples of worst-ranked pairs; NaN where undefined.
 
-    Args:
-        matched: what `measure.match_up` returned.
-        plain: the numbers of `evaluate_coco`.
-        oracles: AP, AP50 and AP75 of each oracle.
-        examples: how many worst-ranked pairs to list.
+    `calibration` is None where scores are not probabilities.
     """
+    plain = evaluate_coco(matched.ground_truth, matched.detections)
     classes = measure.class_table(matched, plain["per_class"])
+    found = matched.detections
+    pairs = worst_pairs(matched.best, found.image, found.scores, matched.ious, examples)
     try:
         calibrated, note = measure.calibrate(matched), None
     except ResultsError as error:
@@ -43,7 +36,8 @@ def summarise(
         },
         "counts": _counts(matched),
         "coco": {name: plain[name] for name in METRICS},
-        "oracles": {"plain": {name: plain[name] for name in ("AP", "AP50", "AP75")}, **oracles},
+        "oracles": {"plain": {name: plain[name] for name in ("AP", "AP50", "AP75")}}
+        | oracles(matched),
         "correlation": measure.correlation_table(matched),
         "ranking": _ranking(matched, classes),
         "calibration": calibrated,
@@ -51,7 +45,7 @@ def summarise(
         "errors": _errors(matched, classes),
         "threshold": _threshold(matched, classes),
         "classes": classes,
-        "examples": [_example(matched, *pair) for pair in _pairs(matched, examples)],
+        "examples": [_example(matched, *pair) for pair in pairs],
     }
 
 
@@ -110,16 +104,11 @@ def _errors(matched: Matched, classes: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _threshold(matched: Matched, classes: list[dict[str, Any]]) -> dict[str, Any]:
     keep = matched.counted
-    best = thresholds.best_threshold(
+    best = calibration.best_threshold(
         matched.detections.scores[keep], matched.matches.correct[keep], int(matched.objects.sum())
     )
     mean = nan_mean(np.array([row["f1"] for row in classes]))
     return {"overall": dataclasses.asdict(best), "class_mean_f1": mean}
-
-
-def _pairs(matched: Matched, count: int) -> list[tuple[int, int]]:
-    found = matched.detections
-    return worst_pairs(matched.best, found.image, found.scores, matched.ious, count)
 
 
 def _example(matched: Matched, better: int, worse: int) -> dict[str, Any]:

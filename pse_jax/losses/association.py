@@ -8,16 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+Values = Float[Array, "*n"]  # elementwise, of any shape
+
 SMALLEST_AGREEMENT = 1e-12  # where the logarithm of PCE stops growing
 
 
-def pse_loss(
-    score: Float[Array, "*n"],
-    iou: Float[Array, "*n"],
-    *,
-    beta: float = 1.0,
-    k: float = 1.0,
-) -> Float[Array, "*n"]:
+def pse_loss(score: Values, iou: Values, *, beta: float = 1.0, k: float = 1.0) -> Values:
     """Proxy squared error, Eq. (8) for positives: β (p̂ - k·Î)².
 
     Added to focal loss with γ=0 it is stationary where p̂ - α/(2βp̂) = k·Î (see docs/paper.md for
@@ -33,13 +29,7 @@ def pse_loss(
     return beta * jnp.square(score - k * iou)
 
 
-def pce_loss(
-    score: Float[Array, "*n"],
-    iou: Float[Array, "*n"],
-    *,
-    beta: float = 1.0,
-    k: float = 1.0,
-) -> Float[Array, "*n"]:
+def pce_loss(score: Values, iou: Values, *, beta: float = 1.0, k: float = 1.0) -> Values:
     """Proxy cross-entropy, section III-A: -β log(1 - |p̂ - k·Î|).
 
     k·Î is cut to [0, 1], the range of a probability: with k > 1 the paper's formula would take the

@@ -11,12 +11,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pse_jax.targets import Targets
 
+Values = Float[Array, "*n"]  # elementwise, of any shape
+Mask = Bool[Array, "*n"]
+
 SMALLEST_SUM = 1e-30  # under a quotient whose numerator is 0 too
 
 
-def quality_focal_loss(
-    logits: Float[Array, "*n"], quality: Float[Array, "*n"], *, beta: float = 2.0
-) -> Float[Array, "*n"]:
+def quality_focal_loss(logits: Values, quality: Values, *, beta: float = 2.0) -> Values:
     """QFL, elementwise: |q - p̂|^β BCE(p̂, q), for positives and negatives (q = 0) alike.
 
     Li et al., "Generalized Focal Loss", NeurIPS 2020. The gradient runs through both factors.
@@ -27,12 +28,8 @@ def quality_focal_loss(
 
 
 def varifocal_loss(
-    logits: Float[Array, "*n"],
-    quality: Float[Array, "*n"],
-    *,
-    alpha: float = 0.75,
-    gamma: float = 2.0,
-) -> Float[Array, "*n"]:
+    logits: Values, quality: Values, *, alpha: float = 0.75, gamma: float = 2.0
+) -> Values:
     """VFL, elementwise: q BCE(p̂, q) where q > 0, α p̂^γ BCE(p̂, 0) where q = 0.
 
     Zhang et al., "VarifocalNet", CVPR 2021. The gradient runs through p̂^γ.
@@ -43,12 +40,8 @@ def varifocal_loss(
 
 
 def matchability_aware_loss(
-    logits: Float[Array, "*n"],
-    quality: Float[Array, "*n"],
-    positive: Bool[Array, "*n"],
-    *,
-    gamma: float = 1.5,
-) -> Float[Array, "*n"]:
+    logits: Values, quality: Values, positive: Mask, *, gamma: float = 1.5
+) -> Values:
     """MAL, elementwise: BCE(p̂, q^γ) for positives, p̂^γ BCE(p̂, 0) for the rest.
 
     Huang et al., "DEIM", CVPR 2025. The weight p̂^γ is detached.
@@ -109,12 +102,8 @@ def task_aligned_loss(
 
 
 def iou_balanced_weights(
-    losses: Float[Array, "*n"],
-    quality: Float[Array, "*n"],
-    positive: Bool[Array, "*n"],
-    *,
-    eta: float = 1.5,
-) -> Float[Array, "*n"]:
+    losses: Values, quality: Values, positive: Mask, *, eta: float = 1.5
+) -> Values:
     """Weights that move the loss of positives to those with better boxes and keep its sum.
 
     Wu et al., "IoU-balanced Loss Functions", 2019: w_i = q_i^η Σ_j L_j / Σ_j q_j^η L_j over the

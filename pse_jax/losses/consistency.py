@@ -4,16 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+Values = Float[Array, "*n"]  # elementwise, of any shape
+
 MARGIN = 0.2  # a smaller disagreement costs nothing (their m)
 
 
-def tc_loss(
-    score: Float[Array, "*n"],
-    iou: Float[Array, "*n"],
-    *,
-    beta: float = 1.0,
-    k: float = 1.0,
-) -> Float[Array, "*n"]:
+def tc_loss(score: Values, iou: Values, *, beta: float = 1.0, k: float = 1.0) -> Values:
     """Task consistency, elementwise: β max(0, |p̂ - k·Î| - 0.2) / (1 + e^H).
 
     H is the entropy of the prediction: an uncertain one weighs less. The source sums it over a

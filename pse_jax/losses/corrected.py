@@ -16,15 +16,15 @@ import jax.numpy as jnp
 from jax.scipy.special import xlogy
 from jaxtyping import Array, Float
 
+Values = Float[Array, "*n"]  # elementwise, of any shape
+
 # No shifted valley lies lower: the correction grows as 1/s, and at inference scores below FCOS's
 # threshold of 0.05 are dropped anyway.
 LOWEST_TARGET = 0.05
 HIGHEST_TARGET = 1.0 - 1e-6  # keeps 1 - s a number to divide by
 
 
-def focal_pull(
-    score: Float[Array, "*n"], *, alpha: float = 0.25, gamma: float = 2.0
-) -> Float[Array, "*n"]:
+def focal_pull(score: Values, *, alpha: float = 0.25, gamma: float = 2.0) -> Values:
     """How hard the focal loss of a positive pulls its logit up: -d focal/do, elementwise.
 
     α (1-s)^γ (1 - s - γ s log s), from Eq. (4) by the chain rule; Eq. (10) where γ = 0.
@@ -33,14 +33,14 @@ def focal_pull(
 
 
 def pse_shifted_loss(
-    score: Float[Array, "*n"],
-    iou: Float[Array, "*n"],
+    score: Values,
+    iou: Values,
     *,
     beta: float = 1.0,
     k: float = 1.0,
     alpha: float = 0.25,
     gamma: float = 2.0,
-) -> Float[Array, "*n"]:
+) -> Values:
     """PSE less the tangent of the focal loss at s: β (p̂ - s)² + h (p̂ - s).
 
     With h = pull(s) / (s(1-s)), detached, focal + this is stationary exactly at p̂ = s. It is PSE
@@ -53,13 +53,7 @@ def pse_shifted_loss(
     return beta * jnp.square(gap) + slope * gap
 
 
-def pse_logit_loss(
-    logit: Float[Array, "*n"],
-    iou: Float[Array, "*n"],
-    *,
-    beta: float = 1.0,
-    k: float = 1.0,
-) -> Float[Array, "*n"]:
+def pse_logit_loss(logit: Values, iou: Values, *, beta: float = 1.0, k: float = 1.0) -> Values:
     """Association in logit space: 2β KL(s ‖ p̂), whose gradient by the logit is 2β (p̂ - s).
 
     PSE's is 2β (p̂ - s) p̂(1-p̂): the same pull without the factor that vanishes at both ends.
@@ -69,14 +63,14 @@ def pse_logit_loss(
 
 
 def pse_logit_shifted_loss(
-    logit: Float[Array, "*n"],
-    iou: Float[Array, "*n"],
+    logit: Values,
+    iou: Values,
     *,
     beta: float = 1.0,
     k: float = 1.0,
     alpha: float = 0.25,
     gamma: float = 2.0,
-) -> Float[Array, "*n"]:
+) -> Values:
     """Both corrections: 2β KL(s ‖ p̂) + pull(s) (o - logit(s)), stationary with focal at p̂ = s.
 
     The pull is cut to α + βs: beyond α + 2βs the sum with the focal loss would fall without bound
@@ -89,11 +83,11 @@ def pse_logit_shifted_loss(
     return 2.0 * beta * _divergence(logit, target) + pull * gap
 
 
-def _target(iou: Float[Array, "*n"], k: float) -> Float[Array, "*n"]:
+def _target(iou: Values, k: float) -> Values:
     return jnp.clip(k * jax.lax.stop_gradient(iou), LOWEST_TARGET, HIGHEST_TARGET)
 
 
-def _divergence(logit: Float[Array, "*n"], target: Float[Array, "*n"]) -> Float[Array, "*n"]:
+def _divergence(logit: Values, target: Values) -> Values:
     """KL(s ‖ sigmoid(o)), elementwise: binary cross-entropy less the entropy of s."""
     own = xlogy(target, target) + xlogy(1.0 - target, 1.0 - target)
     cross = target * jax.nn.log_sigmoid(logit) + (1.0 - target) * jax.nn.log_sigmoid(-logit)

@@ -14,16 +14,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+Values = Float[Array, "*n"]  # elementwise, of any shape
+Mask = Bool[Array, "*n"]
+
 SMALLEST_VARIANCE = 1e-12  # of what counts as spread; float32 rounds a constant to less than this
 RANK_CELLS = 32  # of the unit interval, for soft ranks: closer values are partly tied
 
 
 def pearson_loss(
-    score: Float[Array, "*n"],
-    iou: Float[Array, "*n"],
-    positive: Bool[Array, "*n"],
-    *,
-    beta: float = 1.0,
+    score: Values, iou: Values, positive: Mask, *, beta: float = 1.0
 ) -> Float[Array, ""]:
     """β (1 - PCC), PCC = cov(p̂, Î) / (σ_p̂ σ_Î): the correlation loss of section III-C.
 
@@ -34,12 +33,7 @@ def pearson_loss(
 
 
 def concordance_loss(
-    score: Float[Array, "*n"],
-    iou: Float[Array, "*n"],
-    positive: Bool[Array, "*n"],
-    *,
-    beta: float = 1.0,
-    k: float = 1.0,
+    score: Values, iou: Values, positive: Mask, *, beta: float = 1.0, k: float = 1.0
 ) -> Float[Array, ""]:
     """β (1 - CCC), CCC = 2 cov(p̂, kÎ) / (σ²_p̂ + σ²_kÎ + (μ_p̂ - μ_kÎ)²), of Lin (1989).
 
@@ -53,11 +47,7 @@ def concordance_loss(
 
 
 def spearman_loss(
-    score: Float[Array, "*n"],
-    iou: Float[Array, "*n"],
-    positive: Bool[Array, "*n"],
-    *,
-    beta: float = 1.0,
+    score: Values, iou: Values, positive: Mask, *, beta: float = 1.0
 ) -> Float[Array, ""]:
     """β (1 - SCC), the Pearson correlation of the soft ranks of p̂ and of Î (see `soft_rank`)."""
     of_score = soft_rank(score, positive)
@@ -65,9 +55,7 @@ def spearman_loss(
     return beta * _one_minus_pcc(_moments(of_score, of_iou, positive))
 
 
-def soft_rank(
-    values: Float[Array, "*n"], positive: Bool[Array, "*n"], *, cells: int = RANK_CELLS
-) -> Float[Array, "*n"]:
+def soft_rank(values: Values, positive: Mask, *, cells: int = RANK_CELLS) -> Values:
     """The share of positives that lie below each value, in [0, 1]; ties count half.
 
     r_i = (1/N) Σ_j Σ_ab φ_a(v_i) S_ab φ_b(v_j), where φ_a are the hat functions on a grid of
@@ -86,7 +74,7 @@ def soft_rank(
     grid = jnp.arange(cells + 1, dtype=values.dtype)
 
     @jax.checkpoint  # the hats, n times cells, are computed again rather than kept
-    def ranks(values: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    def ranks(values: Values) -> Values:
         hats = jnp.maximum(0.0, 1.0 - jnp.abs(values[..., None] * cells - grid))  # [*n, cells + 1]
         everyone = tuple(range(values.ndim))
         histogram = jnp.where(positive[..., None], hats, 0.0).sum(axis=everyone)
@@ -96,13 +84,11 @@ def soft_rank(
     return ranks(jnp.clip(values, 0.0, 1.0))
 
 
-def _moments(
-    p: Float[Array, "*n"], q: Float[Array, "*n"], positive: Bool[Array, "*n"]
-) -> tuple[Array, Array, Array, Array, Array]:
+def _moments(p: Values, q: Values, positive: Mask) -> tuple[Array, Array, Array, Array, Array]:
     """Count, difference of means, both variances and the covariance, of the positives."""
     count = positive.sum(dtype=p.dtype)
 
-    def mean(values: Float[Array, "*n"]) -> Float[Array, ""]:
+    def mean(values: Values) -> Float[Array, ""]:
         return jnp.where(positive, values, 0.0).sum() / jnp.maximum(count, 1.0)
 
     mean_p, mean_q = mean(p), mean(q)

@@ -39,10 +39,7 @@ class Losses:
 
 
 def detection_losses(
-    predictions: Predictions,
-    targets: Targets,
-    image_valid: Bool[Array, " b"],
-    config: Config,
+    predictions: Predictions, targets: Targets, image_valid: Bool[Array, " b"], config: Config
 ) -> Losses:
     """Focal, IoU and association loss of a batch, all over max(Npos, 1).
 

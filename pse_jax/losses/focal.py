@@ -4,14 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+Values = Float[Array, "*n"]  # elementwise, of any shape
+
 
 def sigmoid_focal_loss(
-    logits: Float[Array, "*n"],
-    targets: Float[Array, "*n"],
-    *,
-    alpha: float = 0.25,
-    gamma: float = 2.0,
-) -> Float[Array, "*n"]:
+    logits: Values, targets: Values, *, alpha: float = 0.25, gamma: float = 2.0
+) -> Values:
     """Eq. (4), elementwise: -α (1-p̂)^γ log p̂ where the target is 1, -(1-α) p̂^γ log(1-p̂) where 0.
 
     Args:

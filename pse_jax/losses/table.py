@@ -175,12 +175,12 @@ def check_pair(loss: LossConfig) -> None:
     row = ASSOCIATIONS.get(loss.association)
     if row is None or loss.classification in partners(row):
         return
-    why = "would be a second target for the score: that of the classification loss is an IoU"
+    why = "it would be a second target for the score, beside the IoU of the classification loss"
     if row.partners == "focal":
-        why = "is derived from the focal loss and settles on the line with that alone"
+        why = "it is derived from the focal loss and settles on the line beside that alone"
     others = ", ".join(name for name, row in ASSOCIATIONS.items() if row.partners == "any")
     raise ConfigError(
-        f"config.loss.association is {row.name!r}, which beside config.loss.classification="
-        f"{loss.classification!r} {why}. Set config.loss.association=none (or {others}), or "
+        f"config.loss.association={row.name!r} does not go with config.loss.classification="
+        f"{loss.classification!r}: {why}. Set config.loss.association=none (or {others}), or "
         "config.loss.classification=focal"
     )

@@ -30,20 +30,9 @@ class FCOS(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w 3"]) -> Predictions:
-        c = self.config
-        backbone = ResNet(
-            c.depth,
-            c.width,
-            c.norm,
-            c.norm_groups,
-            c.stride_in_1x1,
-            c.frozen_stages,
-            self.dtype,
-            c.remat,
-            name="backbone",
-        )
-        fpn = FPN(c.fpn_channels, self.dtype, name="fpn")
-        head = Head(self.num_classes, c, self.dtype, name="head")
+        backbone = ResNet(self.config, self.dtype, name="backbone")
+        fpn = FPN(self.config.fpn_channels, self.dtype, name="fpn")
+        head = Head(self.num_classes, self.config, self.dtype, name="head")
         return head(fpn(backbone(images)))
 
 

@@ -3,6 +3,7 @@
 Dimensions: b images, h rows, w columns, c channels.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from pse_jax.config import ModelConfig
 from pse_jax.models.layers import Conv, FrozenBatchNorm, GroupNorm, max_pool
 
 BLOCKS = {
@@ -75,71 +77,46 @@ class Stem(nn.Module):
 class Stage(nn.Module):
     """Blocks of one resolution; the first one may halve it."""
 
-    blocks: int
+    block: Callable[..., nn.Module]  # of (width, stride, name)
+    count: int
     width: int
     stride: int
-    bottleneck: bool
-    stride_in_1x1: bool
-    norm: partial
-    dtype: DTypeLike
-    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        block = nn.remat(Block) if self.remat else Block
-        for i in range(self.blocks):
-            stride = self.stride if i == 0 else 1
-            x = block(
-                self.width,
-                stride,
-                self.bottleneck,
-                self.stride_in_1x1,
-                self.norm,
-                self.dtype,
-                name=f"block{i}",
-            )(x)
+        for i in range(self.count):
+            x = self.block(self.width, self.stride if i == 0 else 1, name=f"block{i}")(x)
         return x
 
 
 class ResNet(nn.Module):
     """Returns C3, C4 and C5, at strides 8, 16 and 32."""
 
-    depth: int = 50
-    width: int = 64
-    norm: str = "frozen_bn"
-    norm_groups: int = 32
-    stride_in_1x1: bool = True
-    frozen_stages: int = 2
+    config: ModelConfig
     dtype: DTypeLike = jnp.float32
-    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"]) -> list[Float[Array, "b _ _ _"]]:
-        frozen = frozen_modules(self.frozen_stages)
-        norm = (
-            partial(FrozenBatchNorm, dtype=self.dtype)
-            if self.norm == "frozen_bn"
-            else partial(GroupNorm, groups=self.norm_groups, dtype=self.dtype)
+        c = self.config
+        if c.norm == "frozen_bn":
+            norm = partial(FrozenBatchNorm, dtype=self.dtype)
+        else:
+            norm = partial(GroupNorm, groups=c.norm_groups, dtype=self.dtype)
+        block = partial(
+            nn.remat(Block) if c.remat else Block,
+            bottleneck=c.depth >= 50,
+            stride_in_1x1=c.stride_in_1x1,
+            norm=norm,
+            dtype=self.dtype,
         )
-        modules: list[nn.Module] = [Stem(self.width, norm, self.dtype, name="stem")]
-        for i, blocks in enumerate(BLOCKS[self.depth]):
-            modules.append(
-                Stage(
-                    blocks,
-                    self.width * 2**i,
-                    stride=1 if i == 0 else 2,
-                    bottleneck=self.depth >= 50,
-                    stride_in_1x1=self.stride_in_1x1,
-                    norm=norm,
-                    dtype=self.dtype,
-                    remat=self.remat,
-                    name=f"layer{i + 1}",
-                )
-            )
+        modules: list[nn.Module] = [Stem(c.width, norm, self.dtype, name="stem")]
+        for i, count in enumerate(BLOCKS[c.depth]):
+            stride = 1 if i == 0 else 2
+            modules.append(Stage(block, count, c.width * 2**i, stride, name=f"layer{i + 1}"))
         outputs = []
         for module in modules:
             x = module(x)
-            if module.name in frozen:
+            if module.name in frozen_modules(c.frozen_stages):
                 x = jax.lax.stop_gradient(x)  # XLA then drops the backward pass of what is frozen
             outputs.append(x)
         return outputs[2:]

@@ -152,11 +152,9 @@ def _facts(checked: Checked) -> Iterator[tuple[str, str]]:
     if checked.turned:
         yield "EXIF", f"{checked.turned:,} with an orientation, which is not applied"
     yield "boxes", f"{len(dataset.labels):,}, and {crowds}"
-    yield (
-        "per image",
-        f"{per_image.mean():.1f} on average, at most {per_image[most]} "
-        f"(image id {dataset.image_ids[most]}); {dataset.capacity} slots",
-    )
+    largest = f"at most {per_image[most]} (image id {dataset.image_ids[most]})"
+    mean, slots = per_image.mean(), dataset.capacity
+    yield "per image", f"{mean:.1f} on average, {largest}; {slots} slots"
 
 
 def _box_facts(checked: Checked) -> Iterator[tuple[str, str]]:

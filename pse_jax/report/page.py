@@ -16,11 +16,6 @@ PAGES = jinja2.Environment(
     trim_blocks=True,
 )
 PAGES.filters |= {"number": tables.number, "percent": tables.percent}
-COLOURS = {
-    "object": pictures.TRUTH,
-    "better box": pictures.BETTER,
-    "better score": pictures.WORSE,
-}
 
 
 def write_report(
@@ -46,7 +41,7 @@ def write_report(
         tables=tables.tables(summary),
         figures={k: _inline(style.svg(figure), "svg+xml") for k, figure in figures.items()},
         drawn=[_inline(picture, "jpeg") for picture in drawn],
-        colours=COLOURS,
+        pictures=pictures,
     )
     path.write_text(page, "utf-8")
 

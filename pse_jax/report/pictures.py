@@ -49,10 +49,8 @@ def draw_boxes(
     pen = ImageDraw.Draw(picture)
     size = scale * max(picture.size)
     line = max(1, round(size / 240))
-    limits = np.array([*picture.size, *picture.size]) - 1
-    outward = np.array([-1, -1, 1, 1])
-    edges = np.rint(boxes_xyxy).astype(int) - [0, 0, 1, 1] + outward * (line // 2)
-    edges = np.clip(edges, 0, limits)
+    moved = np.array([-1, -1, 1, 1]) * (line // 2) - [0, 0, 1, 1]
+    edges = np.clip(np.rint(boxes_xyxy).astype(int) + moved, 0, np.tile(picture.size, 2) - 1)
     edges[:, 2:] = np.maximum(edges[:, 2:], edges[:, :2])
     dashes = np.where(np.broadcast_to(dashed, len(edges)), 3 * line, max(picture.size)).tolist()
     for box, colour, dash in reversed(list(zip(edges.tolist(), colours, dashes, strict=True))):
@@ -97,8 +95,8 @@ def _write(
         overlap = np.minimum(others[..., 2:], low + wh) - np.maximum(others[..., :2], low)
         best = low[np.maximum(overlap, 0).prod(axis=-1).sum(axis=0).argmin()]
         places = np.concatenate([places, [[*best, *(best + wh)]]])
-    for (x0, y0, x1, y1), (_, colour, label) in reversed(
-        list(zip(places.tolist(), texts, strict=True))
+    for (x0, y0, x1, y1), (_, colour, label) in zip(
+        places[::-1].tolist(), texts[::-1], strict=True
     ):
         pen.rectangle((x0, y0, x1 - 1, y1 - 1), fill=colour, outline=DARK)
         bright = np.dot(ImageColor.getrgb(colour)[:3], (0.3, 0.59, 0.11)) > 100
@@ -120,14 +118,14 @@ def draw_detections(
     """
     factor = size / max(image.size)
     wh = (round(image.width * factor), round(image.height * factor))
-    shown = np.flatnonzero(found.scores >= threshold)
-    rows = [categories.ids.index(int(found.category_ids[i])) for i in shown]
+    found = found.above(threshold)
+    rows = [categories.ids.index(category) for category in found.category_ids]
     return draw_boxes(
         image.resize(wh, Image.Resampling.BICUBIC),
-        np.concatenate([found.boxes_xyxy[shown], truth_xyxy]) * factor,
+        np.concatenate([found.boxes_xyxy, truth_xyxy]) * factor,
         [PALETTE[row % len(PALETTE)] for row in rows] + [TRUTH] * len(truth_xyxy),
-        [f"{found.names[i]} {found.scores[i]:.2f}" for i in shown],
-        dashed=[False] * len(shown) + [True] * len(truth_xyxy),
+        [f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True)],
+        dashed=[False] * len(found) + [True] * len(truth_xyxy),
     )
 
 
@@ -175,16 +173,22 @@ def window(
     return (*corner.tolist(), *(corner + wh).tolist())
 
 
+def draw_pair(
+    image: Image.Image, boxes_xyxy: Float[np.ndarray, "3 4"], size: tuple[int, int], **more: Any
+) -> Image.Image:
+    """An object, the better-scored box on it and the better-placed one; `more` to `draw_boxes`."""
+    picture, boxes = crop(image, boxes_xyxy, size)
+    dashed = (True, False, False)  # the object on top: the others often hide it
+    return draw_boxes(picture, boxes, (TRUTH, WORSE, BETTER), dashed=dashed, **more)
+
+
 def draw_example(folder: Path, example: Mapping[str, Any]) -> bytes:
-    """A worst-ranked pair and its object, dashed, on the part of the image around them: a JPEG."""
+    """A worst-ranked pair and its object, as a JPEG file."""
     better, worse = example["better_box"], example["better_score"]
-    sides = (worse, better)
-    boxes = np.array([example["object_xyxy"], *(side["box_xyxy"] for side in sides)])
+    boxes = np.array([example["object_xyxy"], worse["box_xyxy"], better["box_xyxy"]])
+    labels = [f"IoU {side['iou']:.2f}, score {side['score']:.2f}" for side in (worse, better)]
     with Image.open(folder / example["file_name"]) as image:
-        picture, boxes = crop(image.convert("RGB"), boxes, EXAMPLE)
-    labels = [f"IoU {side['iou']:.2f}, score {side['score']:.2f}" for side in sides]
-    colours, dashed = (TRUTH, WORSE, BETTER), (True, False, False)
-    picture = draw_boxes(picture, boxes, colours, ["", *labels], dashed=dashed, scale=1.4)
+        picture = draw_pair(image.convert("RGB"), boxes, EXAMPLE, labels=["", *labels], scale=1.4)
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=85)
     return stream.getvalue()

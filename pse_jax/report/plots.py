@@ -1,35 +1,48 @@
-"""The figures of report.html."""
+"""The figures of report.html, and the density that Fig. 2(a) is drawn with too."""
 
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from pse_jax.evaluation import thresholds
+from pse_jax.evaluation import calibration
 from pse_jax.evaluation.tide import ERRORS
 from pse_jax.report.style import BLUE, COUNTS, GREY, INK, ORANGE, styled
 
 DASHED = {"color": INK, "lw": 1, "ls": "--"}
 
 
-def _figure(height: float) -> Figure:
-    return Figure(figsize=(5.4, height), layout="constrained")
+def _figure(height: float, rows: int = 1, columns: int = 1, **more: Any) -> tuple[Figure, Any]:
+    """A figure and its axes."""
+    figure = Figure(figsize=(5.4, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **more)
+
+
+def density(
+    axes: Axes,
+    counts: Float[np.ndarray, "s i"],
+    score_edges: Float[np.ndarray, " s+1"],
+    iou_edges: Float[np.ndarray, " i+1"],
+    **colorbar: Any,
+) -> Colorbar:
+    """Paints how many detections have which score and IoU, and a bar of the colours beside it."""
+    shown, norm = np.ma.masked_equal(counts.T, 0), LogNorm(1, max(counts.max(), 2))
+    mesh = axes.pcolormesh(score_edges, iou_edges, shown, cmap=COUNTS, norm=norm, rasterized=True)
+    return axes.figure.colorbar(mesh, ax=axes, pad=0.02, **colorbar)
 
 
 @styled(grid=True)
 def scatter(scores: Float[np.ndarray, "d"], ious: Float[np.ndarray, "d"]) -> Figure:
     """How many detections have which score and IoU, and the mean IoU at each score (Fig. 2(a))."""
-    figure = _figure(4.2)
-    axes = figure.subplots()
+    figure, axes = _figure(4.2)
     low, high = min(0.0, float(scores.min())), max(1.0, float(scores.max()))
     edges, vertical = np.linspace(low, high, 61), np.linspace(0, 1, 61)
-    counts, _, _ = np.histogram2d(scores, ious, bins=(edges, vertical))
-    shown, norm = np.ma.masked_equal(counts.T, 0), LogNorm(1, max(counts.max(), 2))
-    mesh = axes.pcolormesh(edges, vertical, shown, cmap=COUNTS, norm=norm, rasterized=True)
-    figure.colorbar(mesh, ax=axes, label="detections", pad=0.02)
+    density(axes, *np.histogram2d(scores, ious, bins=(edges, vertical)), label="detections")
     number, coarse = np.histogram(scores, edges[::3])
     enough = number >= 5
     mean = np.histogram(scores, coarse, weights=ious)[0][enough] / number[enough]
@@ -49,8 +62,7 @@ def reliability(bins: dict[str, Any]) -> Figure:
     count, iou, precision = (np.asarray(bins[key]) for key in ("count", "iou", "precision"))
     width = 1 / len(count)
     centres = (np.arange(len(count)) + 0.5) * width
-    figure = _figure(4.2)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    figure, (top, bottom) = _figure(4.2, 2, sharex=True, height_ratios=(3, 1))
     top.bar(centres, iou, width * 0.9, color=BLUE, label="mean IoU")
     top.plot(centres, precision, "o", ms=3.5, color=ORANGE, label="precision at IoU 0.5")
     top.plot([0, 1], [0, 1], label="calibrated", **DASHED)
@@ -65,8 +77,7 @@ def reliability(bins: dict[str, Any]) -> Figure:
 @styled(grid=True)
 def ladder(oracles: dict[str, Any]) -> Figure:
     """AP, AP50 and AP75 under the three rankings."""
-    figure = _figure(3.2)
-    axes = figure.subplots()
+    figure, axes = _figure(3.2)
     metrics = {"AP50": GREY, "AP": BLUE, "AP75": "#7fb3cc"}
     for offset, (metric, colour) in enumerate(metrics.items()):
         values = [oracles[key][metric] * 100 for key in ("plain", "transported", "iou")]
@@ -83,8 +94,7 @@ def ladder(oracles: dict[str, Any]) -> Figure:
 @styled(grid=True)
 def errors(content: dict[str, Any]) -> Figure:
     """The AP50 that each kind of error costs, and its count above the best thresholds."""
-    figure = _figure(3.0)
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = _figure(3.0, 1, 2)
     costs = [content["delta_ap50"][kind] * 100 for kind in ERRORS]
     counts = [content["counts_at_best_threshold"][kind] for kind in ERRORS]
     for axes, values, form, colour in ((left, costs, "%.1f", BLUE), (right, counts, "{:,}", GREY)):
@@ -101,10 +111,9 @@ def errors(content: dict[str, Any]) -> Figure:
 @styled(grid=True)
 def f1(scores: Float[np.ndarray, "d"], correct: Bool[np.ndarray, "d"], objects: int) -> Figure:
     """F1, precision and recall against one threshold for all classes."""
-    levels, values = thresholds.f1_curve(scores, correct, objects)
+    levels, values = calibration.f1_curve(scores, correct, objects)
     step = max(1, len(levels) // 400)  # a curve needs no more points than pixels
-    figure = _figure(3.0)
-    axes = figure.subplots()
+    figure, axes = _figure(3.0)
     looks = {"F1": (BLUE, 2.2), "precision": (ORANGE, 1.3), "recall": (GREY, 1.8)}
     for column, (name, (colour, width)) in enumerate(looks.items()):
         axes.plot(levels[::step], values[::step, column], color=colour, lw=width, label=name)
@@ -118,8 +127,7 @@ def f1(scores: Float[np.ndarray, "d"], correct: Bool[np.ndarray, "d"], objects: 
 @styled(grid=True)
 def image_ranks(rho: Float[np.ndarray, "i"]) -> Figure:
     """The distribution of rho_img over the images."""
-    figure = _figure(3.0)
-    axes = figure.subplots()
+    figure, axes = _figure(3.0)
     axes.hist(rho, bins=np.linspace(-1, 1, 41).tolist(), color=BLUE)
     if rho.size:
         axes.axvline(rho.mean(), label=f"mean {rho.mean():.3f}", **DASHED)

@@ -44,7 +44,7 @@ def align(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[list[str
     return [[f(cell, w) for f, cell, w in zip(fit, row, widths, strict=True)] for row in rows]
 
 
-def number(value: float) -> str:
+def number(value: int | float) -> str:
     """1,234 or 0.123; a dash for NaN."""
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.3f}"
@@ -72,82 +72,94 @@ def count_line(counts: dict[str, int]) -> str:
 
 
 def tables(summary: dict[str, Any]) -> dict[str, Table | str]:
-    """Every table by its name; where scores are not probabilities, a note in place of calibration."""
-    oracles, errors, best = summary["oracles"], summary["errors"], summary["threshold"]
-    gains = {k: f"{(row['AP'] - oracles['plain']['AP']) * 100:+.1f}" for k, row in oracles.items()}
-    coco = [[name, percent(summary["coco"][name])] for name in METRICS]
-    overall, mean = best["overall"], best["class_mean_f1"]
-    kinds = {
-        "count": errors["counts"],
-        "above thresh.": errors["counts_at_best_threshold"],
-        "AP50 if fixed": errors["delta_ap50"],
+    """Every table by its name; a note instead of calibration's if scores aren't probabilities."""
+    best, calibration = summary["threshold"], f"Calibration {summary['calibration_note']}"
+    if summary["calibration"]:
+        calibration = _values("Calibration of scores as IoU", CALIBRATION, summary["calibration"])
+    thresholds = {
+        "one for all classes": best["overall"] | {"score": best["overall"]["threshold"]},
+        "one per class (mean)": {"f1": best["class_mean_f1"]},
     }
-    result = {
-        "oracles": _table(
-            "Oracle ladder: the AP (%) left in ranking alone",
-            "scores",
-            (*METRICS[:3], "gain"),
-            {
-                "as they are": oracles["plain"],
-                "in the order of IoU": oracles["transported"] | {"gain": gains["transported"]},
-                "IoU itself": oracles["iou"] | {"gain": gains["iou"]},
-            },
-        ),
-        "coco": Table(
-            "COCO metrics (%)",
-            ["", "all", "", "by size", "", "recall", "", "by size"],
-            [sum(coco[row::3], []) for row in range(3)],
-        ),
-        "correlation": _table(
-            "Correlation of score and IoU",
-            "detections",
-            ("count", *COEFFICIENTS),
-            summary["correlation"],
-        ),
+    title = "Best score threshold by F1 at IoU 0.5"
+    by_class = {row["name"]: row for row in summary["classes"]}
+    groups, columns = summary["correlation"], ("count", *COEFFICIENTS)
+    return {
+        "oracles": _oracles(summary["oracles"]),
+        "coco": _coco(summary["coco"]),
+        "correlation": _table("Correlation of score and IoU", "detections", columns, groups),
         "ranking": _values("Ranking within images and classes", RANKING, summary["ranking"]),
-        "calibration": f"Calibration {summary['calibration_note']}",
-        "errors": _table(
-            "Errors, TIDE's kinds (above thresh.: each class's best)",
-            "kind",
-            tuple(kinds),
-            {
-                kind: {column: row[kind] for column, row in kinds.items() if kind in row}
-                for kind in ("correct", *ERRORS, "ignored")
-            },
-        ),
-        "classes": _table(
-            "Classes", "class", CLASS_COLUMNS, {row["name"]: row for row in summary["classes"]}
-        ),
-        "threshold": _table(
-            "Best score threshold by F1 at IoU 0.5",
-            "threshold",
-            ("score", "f1", "precision", "recall"),
-            {
-                "one for all classes": overall | {"score": overall["threshold"]},
-                "one per class (mean)": {"f1": mean},
-            },
-        ),
+        "calibration": calibration,
+        "errors": _errors(summary["errors"]),
+        "classes": _table("Classes", "class", CLASS_COLUMNS, by_class),
+        "threshold": _table(title, "threshold", ("score", "f1", "precision", "recall"), thresholds),
     }
-    return result
+
+
+def _table(
+    title: str, first: str, keys: Sequence[str], rows: Mapping[str, Mapping[str, Any]]
+) -> Table:
+    """The values that rows have under some keys: AP in percent, nothing for what a row lacks."""
+
+    def cell(key: str, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        return percent(value) if key.startswith("AP") else number(value)
+
+    cells = [[name, *(cell(k, row.get(k, "")) for k in keys)] for name, row in rows.items()]
+    return Table(title, [first, *(HEADINGS.get(key, key) for key in keys)], cells)
+
+
+def _values(title: str, names: Mapping[str, str], values: Mapping[str, Any]) -> Table:
+    rows = {name: {"value": values[key]} for key, name in names.items()}
+    return _table(title, "measure", ["value"], rows)
+
+
+def _oracles(rungs: Mapping[str, Mapping[str, float]]) -> Table:
+    rows: dict[str, dict[str, Any]] = {"as they are": {**rungs["plain"]}}
+    for key, name in (("transported", "in the order of IoU"), ("iou", "IoU itself")):
+        gain = f"{(rungs[key]['AP'] - rungs['plain']['AP']) * 100:+.1f}"
+        rows[name] = {**rungs[key], "gain": gain}
+    title = "Oracle ladder: the AP (%) left in ranking alone"
+    return _table(title, "scores", [*METRICS[:3], "gain"], rows)
+
+
+def _coco(numbers: Mapping[str, float]) -> Table:
+    """Four metrics per row."""
+    cells = [(name, percent(numbers[name])) for name in METRICS]
+    header = ["", "all", "", "by size", "", "recall", "", "by size"]
+    rows = [[text for cell in cells[row::3] for text in cell] for row in range(3)]
+    return Table("COCO metrics (%)", header, rows)
+
+
+def _errors(content: Mapping[str, Mapping[str, Any]]) -> Table:
+    columns = {
+        "count": content["counts"],
+        "above thresh.": content["counts_at_best_threshold"],
+        "AP50 if fixed": content["delta_ap50"],
+    }
+    rows = {
+        kind: {column: values[kind] for column, values in columns.items() if kind in values}
+        for kind in ("correct", *ERRORS, "ignored")
+    }
+    return _table(
+        "Errors, TIDE's kinds (above thresh.: each class's best)", "kind", [*columns], rows
+    )
 
 
 def evaluation(numbers: dict[str, Any]) -> str:
-    """The numbers of an evaluation for a terminal; AP and AR in percent."""
+    """The numbers of an evaluation for a terminal; AP and AR in percent, None where undefined."""
 
     def share(value: float | None) -> str:
-        return "  -  " if value is None or math.isnan(value) else f"{100 * value:5.1f}"
+        return "  -  " if value is None else f"{100 * value:5.1f}"
 
-    def row(names: tuple[str, ...]) -> str:
+    def row(names: Sequence[str]) -> str:
         return "  " + "   ".join(f"{name:>5} {share(numbers[name])}" for name in names)
 
-    def plain(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
-
     gap = None if numbers["oracle_AP"] is None else numbers["oracle_AP"] - (numbers["AP"] or 0)
-    correlation = "   ".join(f"{name} {plain(numbers[name])}" for name in COEFFICIENTS)
-    per_class = numbers["per_class"]
-    width = max(map(len, per_class), default=0)
-    cells = [f"{name:<{width}} {share(value)}" for name, value in per_class.items()]
+    values = {k: "-" if numbers[k] is None else f"{numbers[k]:.3f}" for k in COEFFICIENTS}
+    correlation = "   ".join(f"{name} {value}" for name, value in values.items())
+    width = max(map(len, numbers["per_class"]), default=0)
+    cells = [f"{name:<{width}} {share(value)}" for name, value in numbers["per_class"].items()]
     columns = max(1, 96 // (width + 9))
     lines = [
         row(METRICS[:6]),

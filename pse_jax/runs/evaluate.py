@@ -10,15 +10,14 @@ from typing import Any
 
 from pse_jax import distributed, progress
 from pse_jax.config import Config
-from pse_jax.data import sources
 from pse_jax.data.dataset import Dataset
 from pse_jax.detector import Detector
 from pse_jax.evaluation.arrays import nan_to_none
-from pse_jax.evaluation.score import score
+from pse_jax.evaluation.oracles import score
 from pse_jax.report import tables
 from pse_jax.runs.checkpoint import find
 from pse_jax.runs.folder import Run, changes, detections_file, numbers_file
-from pse_jax.runs.load import load_run
+from pse_jax.runs.load import load_run, open_val
 from pse_jax.runs.predict import predict
 
 logger = logging.getLogger(__name__)
@@ -84,8 +83,7 @@ def evaluate_run(
     """
     distributed.local_rows(config.inference.batch_size)  # or fail before anything is read
     detector = load_run(run, checkpoint, config)
-    dataset = sources.open_split(config.data, "val")
-    sources.check_categories(dataset.categories, detector.categories, "the checkpoint")
+    dataset = open_val(detector)
     changed = changes(run.config(), config, but=NO_MATTER)
     newest = find(run, "latest")[1]
     folder = out or run.folder

@@ -8,6 +8,8 @@ import jax
 
 from pse_jax import distributed, models
 from pse_jax.config import Config
+from pse_jax.data import sources
+from pse_jax.data.dataset import Dataset
 from pse_jax.detector import Detector
 from pse_jax.errors import CheckpointError
 from pse_jax.runs.checkpoint import read_categories, read_variables
@@ -37,6 +39,17 @@ def load(source: str | os.PathLike, checkpoint: str = "best") -> Detector:
         )
     device = jax.local_devices()[0]  # where a single image goes
     return dataclasses.replace(detector, variables=jax.device_put(detector.variables, device))
+
+
+def open_val(detector: Detector) -> Dataset:
+    """The validation data of a detector's configuration.
+
+    Raises:
+        UserError: if they cannot be read, or their categories are not the detector's.
+    """
+    dataset = sources.open_split(detector.config.data, "val")
+    sources.check_categories(dataset.categories, detector.categories, "the checkpoint")
+    return dataset
 
 
 def load_run(run: Run, checkpoint: str, config: Config | None = None) -> Detector:

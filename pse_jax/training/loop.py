@@ -20,7 +20,7 @@ from pse_jax.runs.checkpoint import Checkpoints
 from pse_jax.runs.evaluate import evaluate
 from pse_jax.runs.folder import Run
 from pse_jax.training import optimizer
-from pse_jax.training.reporting import Reporter, introduce
+from pse_jax.training.reporting import Reporter
 from pse_jax.training.step import TrainState, create_state, make_train_step
 from pse_jax.weights.start import initial_variables
 
@@ -77,10 +77,9 @@ def _train(config: Config, run: Run, rows: slice) -> dict[str, Any] | None:
     else:
         state = _new_state(config, model, sgd, mesh)
     start = int(state.step)
-    introduce(config, shapes.params, train_set, val_set, plan, start, run)
-
-    train_step = make_train_step(model, sgd, config, mesh)
     report = Reporter(config, run, train_set, plan, start)
+    report.introduce(shapes.params, val_set)
+    train_step = make_train_step(model, sgd, config, mesh)
 
     def save(step: int) -> None:
         checkpoints.save(Detector(config, categories, state.variables, step), state.training)

@@ -23,12 +23,34 @@ class Reporter:
     """Collects the metrics of steps without waiting for them, and every so often reports."""
 
     def __init__(self, config: Config, run: Run, dataset: Dataset, plan: TrainPlan, start: int):
-        self.config, self.dataset, self.plan = config, dataset, plan
+        self.config, self.run, self.dataset, self.plan = config, run, dataset, plan
+        self.start = start
         self.writer = ScalarWriter(run, start, config.train.tensorboard)
         self.clock = Clock()
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []
         self.compiled = self.seen_compiled = 0
         self.bar = progress.bar(config.optimizer.steps, "train", initial=start)
+
+    def introduce(self, params: Any, val_set: Dataset) -> None:
+        """Logs what this run is, one fact a line."""
+        config, dataset = self.config, self.dataset
+        total, trainable = models.count_parameters(params, config.model)
+        canvases = ", ".join(f"{w}x{h}" for h, w in self.plan.buckets.shapes_hw)
+        described = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+        resumed = " (resumed from a checkpoint)" if self.start else ""
+        facts = {
+            "run": f"{config.name}, seed {config.seed}, in {self.run.folder}",
+            "devices": f"{described}, {jax.process_count()} process(es)",
+            "train data": f"{len(dataset)} images, {len(dataset.labels)} boxes, "
+            f"{len(dataset.categories)} classes ({dataset.source})",
+            "val data": f"{len(val_set)} images ({val_set.source})",
+            "batches": f"{config.data.batch_size} images, padded to {canvases}",
+            "model": f"{total:,} parameters, {trainable:,} trainable",
+            "loss": describe_loss(config.loss, config.model.quality),
+            "steps": f"{self.start} to {config.optimizer.steps}{resumed}",
+        }
+        for name, fact in facts.items():
+            logger.info("%-11s %s", name, fact)
 
     def step(self, step: int, scalars: dict[str, jax.Array], compiled: int) -> None:
         """Keeps the metrics of a step; reports every `log_every` steps.
@@ -104,32 +126,3 @@ class Reporter:
                     "in the log, lower config.optimizer.learning_rate, lengthen its warm-up, or "
                     "set config.optimizer.clip_norm"
                 )
-
-
-def introduce(
-    config: Config,
-    params: Any,
-    train_set: Dataset,
-    val_set: Dataset,
-    plan: TrainPlan,
-    start: int,
-    run: Run,
-) -> None:
-    """Logs what this run is, one fact a line."""
-    total, trainable = models.count_parameters(params, config.model)
-    canvases = ", ".join(f"{w}x{h}" for h, w in plan.buckets.shapes_hw)
-    described = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    facts = {
-        "run": f"{config.name}, seed {config.seed}, in {run.folder}",
-        "devices": f"{described}, {jax.process_count()} process(es)",
-        "train data": f"{len(train_set)} images, {len(train_set.labels)} boxes, "
-        f"{len(train_set.categories)} classes ({train_set.source})",
-        "val data": f"{len(val_set)} images ({val_set.source})",
-        "batches": f"{config.data.batch_size} images, padded to {canvases}",
-        "model": f"{total:,} parameters, {trainable:,} trainable",
-        "loss": describe_loss(config.loss, config.model.quality),
-        "steps": f"{start} to {config.optimizer.steps}"
-        + (" (resumed from a checkpoint)" if start else ""),
-    }
-    for name, fact in facts.items():
-        logger.info("%-11s %s", name, fact)

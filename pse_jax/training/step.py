@@ -59,47 +59,23 @@ def create_state(
     )
 
 
-def assign_batch(
-    boxes: Array,
-    labels: Array,
-    valid: Array,
-    shape: tuple[int, int],
-    config: Config,
-    mesh: Mesh,
-) -> Targets:
-    """Targets of every image, each computed on the device that holds it."""
+def batch_losses(
+    variables: models.Variables, batch: Batch, model: models.FCOS, config: Config, mesh: Mesh
+) -> Losses:
+    """The losses of a batch; the targets of an image are computed on the device that holds it."""
+    images = models.preprocess(batch["image"], batch["size_hw"], config.model)
+    predictions: Any = model.apply(variables, images)
+    shape = (batch["image"].shape[1], batch["image"].shape[2])
     points_xy, levels = (jnp.asarray(a) for a in locations(*shape, config.model.grid))
 
-    def local(boxes: Array, labels: Array, valid: Array) -> Targets:
+    def assign_all(boxes: Array, labels: Array, valid: Array) -> Targets:
         one = lambda b, k, v: assign(points_xy, levels, b, k, v, config.targets)  # noqa: E731
         return jax.vmap(one)(boxes, labels, valid)
 
     rows = PartitionSpec("data")
-    return jax.shard_map(local, mesh=mesh, in_specs=(rows, rows, rows), out_specs=rows)(
-        boxes, labels, valid
-    )
-
-
-def batch_losses(
-    params: dict[str, Any],
-    frozen: dict[str, Any],
-    batch: Batch,
-    model: models.FCOS,
-    config: Config,
-    mesh: Mesh,
-) -> Losses:
-    """The losses of a batch under these parameters."""
-    images = models.preprocess(batch["image"], batch["size_hw"], config.model)
-    predictions = model.apply({"params": params, "frozen": frozen}, images)
-    targets = assign_batch(
-        batch["boxes"],
-        batch["labels"],
-        batch["box_valid"],
-        (batch["image"].shape[1], batch["image"].shape[2]),
-        config,
-        mesh,
-    )
-    return detection_losses(predictions, targets, batch["image_valid"], config)  # pyright: ignore
+    local = jax.shard_map(assign_all, mesh=mesh, in_specs=rows, out_specs=rows)
+    targets = local(batch["boxes"], batch["labels"], batch["box_valid"])
+    return detection_losses(predictions, targets, batch["image_valid"], config)
 
 
 def keep_if(ok: Bool[Array, ""], new: Any, old: Any) -> Any:
@@ -120,7 +96,8 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         def objective(params: dict[str, Any]) -> tuple[Array, Losses]:
-            losses = batch_losses(params, state.frozen, batch, model, config, mesh)
+            variables = {"params": params, "frozen": state.frozen}
+            losses = batch_losses(variables, batch, model, config, mesh)
             return losses.total, losses
 
         gradients, losses = jax.grad(objective, has_aux=True)(state.params)

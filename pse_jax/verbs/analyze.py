@@ -9,9 +9,7 @@ from pathlib import Path
 
 from pse_jax.data.coco import load_ground_truth, load_results
 from pse_jax.evaluation.arrays import nan_to_none
-from pse_jax.evaluation.coco import evaluate_coco
 from pse_jax.evaluation.measure import match_up
-from pse_jax.evaluation.oracles import oracles
 from pse_jax.evaluation.summary import summarise
 from pse_jax.report import tables
 from pse_jax.report.page import write_report
@@ -37,8 +35,7 @@ def main(argv: Sequence[str]) -> int:
     if options.images is not None:
         check_images(options.images, truth, found)
     matched = match_up(truth, found)
-    plain = evaluate_coco(truth, found)
-    summary = summarise(matched, plain, oracles(matched), examples=options.examples)
+    summary = summarise(matched, options.examples)
     out.mkdir(parents=True, exist_ok=True)
     content = json.dumps(nan_to_none(summary), indent=1, allow_nan=False)
     (out / "analysis.json").write_text(content + "\n", "utf-8")

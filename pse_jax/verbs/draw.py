@@ -29,23 +29,16 @@ def main(argv: Sequence[str]) -> int:
         parser.error(f"--out {out}: unknown image format; end the name in .png, .jpg or .pdf")
     flags.prepare(config)
 
-    from pse_jax.data import sources, transforms
     from pse_jax.report import pictures
-    from pse_jax.runs.load import load_run
+    from pse_jax.runs.load import load_run, open_val
 
     detector = load_run(run, options.checkpoint, config)
-    dataset = sources.open_split(config.data, "val")
-    sources.check_categories(dataset.categories, detector.categories, "the checkpoint")
+    dataset = open_val(detector)
     # Images with several objects tell more; others are drawn where there are not enough of them.
     order = np.random.default_rng(options.seed).permutation(len(dataset))
     few = np.diff(dataset.offsets)[order] < 2
     chosen = order[np.argsort(few, kind="stable")][: options.count].tolist()
-    images = [
-        transforms.decode(
-            dataset.bytes_of(i), dataset.name_of(i), tuple(dataset.sizes_hw[i].tolist())
-        )
-        for i in chosen
-    ]
+    images = [dataset.pixels_of(i) for i in chosen]
     drawn = [
         pictures.draw_detections(
             Image.fromarray(pixels),

@@ -42,20 +42,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     options.runs = dict(zip(names, options.workdir, strict=True))
     if len(options.runs) < len(options.workdir):
         parser.error("two runs have the same name; tell them apart with --label")
-    if not set(options.what) & set(OF_RUNS):
-        options.runs = {}
     return options
 
 
 def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     out, what = options.out, options.what
-    runs = {k: flags.run_of(options, v) for k, v in options.runs.items()}
-    from pse_jax.data.sources import check_categories, open_split
-    from pse_jax.experiments.figures import runs as of_runs
-    from pse_jax.experiments.figures import scatter, surfaces
+    used = options.runs if set(what) & set(OF_RUNS) else {}
+    runs = {label: flags.run_of(options, workdir) for label, workdir in used.items()}
+    from pse_jax.experiments.figures import examples, scatter, surfaces
+    from pse_jax.experiments.figures.runs import look_at
     from pse_jax.report.style import save
-    from pse_jax.runs.load import load_run
+    from pse_jax.runs.load import load_run, open_val
 
     written: list[Path] = []
     if "surfaces" in what:
@@ -70,14 +68,13 @@ def main(argv: Sequence[str]) -> int:
     for label, (run, config) in runs.items():
         flags.prepare(config)
         detector = load_run(run, options.checkpoint, config)
-        dataset = open_split(config.data, "val")
-        check_categories(dataset.categories, detector.categories, "the checkpoint")
-        rows[label], boxes = of_runs.look_at(detector, dataset)
+        dataset = open_val(detector)
+        rows[label], boxes = look_at(detector, dataset)
         if "examples" in what:
             print(f"{label}: ", end="")
             name = "examples" if len(runs) == 1 else f"examples_{label.replace(' ', '_')}"
             limits = options.examples, options.min_score
-            written += of_runs.save_examples(boxes, dataset, out, name, *limits)
+            written += examples.save_examples(boxes, dataset, out, name, *limits)
     if "scatter" in what:
         written += save(scatter.draw_scatter(rows), out, "scatter")
     print("wrote " + "\n      ".join(map(str, written)))

@@ -5,8 +5,8 @@ Imports nothing slow: a wrong flag or value is answered before JAX is loaded.
 
 import argparse
 import difflib
-import importlib.util
 import re
+import runpy
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -217,13 +217,8 @@ def load_config(value: str | None) -> Config:
         ConfigError: if the file does not exist, fails, or returns no configuration.
     """
     file, argument = find_config(value)
-    spec = importlib.util.spec_from_file_location("the_config", file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{file} is not a Python file; {HOW}")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        get_config = getattr(module, "get_config", None)
+        get_config = runpy.run_path(str(file)).get("get_config")
         config = get_config(*argument) if get_config else None
     except Exception as error:  # whatever the user's code raises
         raise ConfigError(_what_broke(file, error)) from error

@@ -9,6 +9,7 @@ from pse_jax.config import Config
 from pse_jax.config_checks import override
 from pse_jax.experiments import landscape
 from pse_jax.losses.table import ASSOCIATIONS, CLASSIFICATIONS, QUALITIES, partners
+from pse_jax.report.tables import align
 from pse_jax.verbs import flags
 
 TABLES = {
@@ -29,14 +30,10 @@ def main(argv: Sequence[str]) -> int:
         print(markdown())
         return 0
     for field in TABLES:
-        table = [COLUMNS, *cells(field)]
-        columns = [
-            column for column in zip(*table, strict=True) if column[0] not in "formula target"
-        ]
-        widths = [max(map(len, column)) for column in columns]
+        rows = [(*row[:3], *row[5:]) for row in (COLUMNS, *cells(field))]  # without the formula
         print(f"--config.{field}=")
-        for row in zip(*columns, strict=True):
-            print("  " + "  ".join(map(str.ljust, row, widths)).rstrip())
+        for row in align(rows, [False] * len(rows[0])):
+            print("  " + "  ".join(row).rstrip())
         print()
     print("\n".join(landscape.table(loss)))
     return 0
@@ -46,7 +43,7 @@ def cells(field: str) -> list[tuple[str, ...]]:
     """The `COLUMNS` of every loss that a field of the configuration may name."""
     rows = []
     for row in TABLES[field].values():
-        kind = "batch" if row.per_batch else "element"
+        kind = "per batch" if row.per_batch else "elementwise"
         names = partners(row) if field == "loss.association" else []
         beside = "every one" if len(names) == len(CLASSIFICATIONS) else ", ".join(names)
         rows.append((row.name, row.label, kind, row.formula, row.target, beside, row.source))
@@ -57,12 +54,8 @@ def markdown() -> str:
     """The tables of docs/losses.md."""
     lines = []
     for field in TABLES:
-        lines += [
-            f"`config.{field}`",
-            "",
-            f"| {' | '.join(COLUMNS)} |",
-            "|---" * len(COLUMNS) + "|",
-        ]
+        lines += [f"`config.{field}`", "", f"| {' | '.join(COLUMNS)} |"]
+        lines += ["|---" * len(COLUMNS) + "|"]
         for name, *row in cells(field):
             escaped = (cell.replace("|", "\\|") for cell in row)
             lines.append(f"| `{name}` | {' | '.join(escaped)} |")

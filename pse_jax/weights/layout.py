@@ -12,6 +12,7 @@ from pse_jax.models.resnet import BLOCKS
 from pse_jax.weights.names import Body, Layer, block_names
 
 Arrays = Mapping[str, np.ndarray]
+Channels = Float[np.ndarray, " c"]
 
 
 def convert(
@@ -44,13 +45,8 @@ def convert(
 
 
 def fold_batch_norm(
-    weight: Float[np.ndarray, " c"],
-    bias: Float[np.ndarray, " c"],
-    mean: Float[np.ndarray, " c"],
-    variance: Float[np.ndarray, " c"],
-    *,
-    epsilon: float,
-) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
+    weight: Channels, bias: Channels, mean: Channels, variance: Channels, *, epsilon: float
+) -> tuple[Channels, Channels]:
     """Scale and bias that do what batch normalisation by fixed statistics does.
 
     Official FCOS files are folded already; their values stay as they are, to the bit.

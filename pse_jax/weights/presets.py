@@ -39,9 +39,7 @@ def preset(form: str) -> Config:
         ),
         targets=TargetConfig(center_radius=1.5 if improved else 0.0),
         loss=LossConfig(
-            box="giou" if improved else "iou",
-            box_by_centerness=True,
-            association="none",
+            box="giou" if improved else "iou", box_by_centerness=True, association="none"
         ),
         data=DataConfig(resize="fcos", short_side=800, long_side=1333),
         inference=InferenceConfig(score_threshold=0.05, nms_threshold=0.6, sqrt_score=True),

@@ -101,14 +101,9 @@ def translate(
 ) -> Published:
     """The detector in these arrays, which may be views of the file.
 
-    Args:
-        arrays: the state dict, without a common `module.` before its names.
-        source: the file's name, which may tell the official base and improved models apart.
-        form: one of `FORMATS`, where the arrays do not tell or tell wrong.
-        presumed: "fcos" or "fcos-improved", where nothing else tells official files apart.
-        metadata: of a .safetensors file; that of `export-weights` tells everything.
-        categories: of the classes, where they are not COCO's.
-        overrides: `--config.section.field=value` flags, over what the file is known to need.
+    `source`, the file's name, may tell the official base and improved models apart; where nothing
+    does, `presumed` ("fcos" or "fcos-improved") decides. `metadata` is that of a .safetensors file,
+    in which export-weights leaves everything. The other keywords are those of `load_published`.
 
     Raises:
         WeightsError: for another network, a missing array, or a format that cannot be told.

@@ -87,8 +87,6 @@ def test_a_part_of_the_work():
     whole, part = evaluate_coco(truth, found), evaluate_coco(truth, found, areas=False)
     assert part["AP"] == whole["AP"] and part["AR100"] == whole["AR100"]
     assert math.isnan(part["APS"]) and math.isnan(part["ARL"])
-    some = evaluate_coco(truth, found, image_ids=truth.image_ids[:2].tolist())
-    assert some["AP"] != whole["AP"]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -12,7 +12,7 @@ from scipy import stats
 
 from pse_jax.data.coco import load_ground_truth, load_results
 from pse_jax.errors import ResultsError
-from pse_jax.evaluation import calibration, measure, precision, ranking, thresholds, tide
+from pse_jax.evaluation import calibration, measure, precision, ranking, tide
 from pse_jax.evaluation.coco import evaluate_coco
 
 tied = st.lists(
@@ -91,7 +91,7 @@ def test_best_threshold_by_brute_force(rows):
     scores = np.array([row[0] for row in rows]) / 8
     correct = np.array([row[1] for row in rows])
     objects = int(correct.sum()) + 2
-    best = thresholds.best_threshold(scores, correct, objects)
+    best = calibration.best_threshold(scores, correct, objects)
     if not correct.any():
         assert best.f1 == 0 and math.isnan(best.threshold)
         return
@@ -108,7 +108,7 @@ def test_best_threshold_by_brute_force(rows):
 
 
 def test_a_class_without_objects_has_no_threshold():
-    best = thresholds.best_threshold(np.array([0.5]), np.array([False]), 0)
+    best = calibration.best_threshold(np.array([0.5]), np.array([False]), 0)
     assert all(math.isnan(value) for value in dataclasses.astuple(best))
 
 

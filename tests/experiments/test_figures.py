@@ -17,16 +17,12 @@ from pse_jax.detector import Detector
 from pse_jax.errors import ConfigError, UserError
 from pse_jax.evaluation.matching import best_iou
 from pse_jax.experiments.figures import examples, lost, scatter, surfaces
-from pse_jax.experiments.figures.inspect import (
-    Boxes,
-    InspectedImage,
-    inspect_dataset,
-    inspect_image,
-)
+from pse_jax.experiments.figures.inspect import InspectedImage, inspect_dataset, inspect_image
 from pse_jax.experiments.figures.runs import look_at
 from pse_jax.losses.table import ASSOCIATIONS, CLASSIFICATIONS
 from pse_jax.models import Predictions
 from pse_jax.points import locations
+from pse_jax.postprocess import PaddedDetections
 from pse_jax.report import style
 from pse_jax.runs.checkpoint import save_detector
 from pse_jax.runs.folder import Run
@@ -143,10 +139,11 @@ def test_a_correlation_that_is_undefined():
 def an_image(candidates, found, objects, index=0, scale=1.0):
     def boxes(rows):
         box, score, label = ([row[i] for row in rows] for i in range(3))
-        return Boxes(
+        return PaddedDetections(
             np.array(box, np.float32).reshape(-1, 4),
             np.array(score, np.float32),
             np.array(label, np.int32),
+            np.ones(len(rows), bool),
         )
 
     return InspectedImage(
@@ -230,9 +227,9 @@ def test_the_worst_examples_are_one_an_image_and_widest_first():
         some_lost(3, 0.2, 0.9, score=0.1),  # nobody was shown it
         some_lost(4, 0.9, 0.9),
     ]
-    chosen = lost.worst(found, 5, min_score=0.3, min_iou=0.5)
+    chosen = lost.worst(found, 5, min_score=0.3)
     assert [(x.index, round(x.gap, 3)) for x in chosen] == [(0, 0.4), (1, 0.3)]
-    assert len(lost.worst(found, 1, 0.3, 0.5)) == 1
+    assert len(lost.worst(found, 1, 0.3)) == 1
     numbers = lost.summary(found, 0.3)
     assert numbers["objects"] == 5 and numbers["better_box_lost"] == 0.8
     assert numbers["mean_iou_kept"] == pytest.approx(0.5)
@@ -270,16 +267,14 @@ def test_the_inspection_against_loops(rng):
     alive = ((clipped[:, 2:] - clipped[:, :2]) > 0).all(axis=1)
     where, label = np.nonzero((scores > 0.4) & alive[:, None])
     tried = seen["candidates"]
-    assert int(tried["valid"].sum()) == len(where)
+    assert int(tried.valid.sum()) == len(where)
     order = np.argsort(-scores[where, label])
-    np.testing.assert_allclose(
-        tried["scores"][: len(where)], scores[where, label][order], atol=1e-6
-    )
-    np.testing.assert_allclose(tried["boxes_xyxy"][: len(where)], clipped[where][order], atol=1e-4)
+    np.testing.assert_allclose(tried.scores[: len(where)], scores[where, label][order], atol=1e-6)
+    np.testing.assert_allclose(tried.boxes_xyxy[: len(where)], clipped[where][order], atol=1e-4)
     valid = np.ones(len(where), bool)
     kept = loop_nms(clipped[where], scores[where, label], label, valid, 0.6, 20)
     np.testing.assert_allclose(
-        seen["found"]["scores"][: len(kept)], scores[where, label][kept], atol=1e-6
+        seen["found"].scores[: len(kept)], scores[where, label][kept], atol=1e-6
     )
 
 

@@ -140,7 +140,9 @@ def test_through_the_whole_detector(one_device_mesh):
     variables = tiny.make_variables(model)
 
     def term(params, batch):
-        losses = batch_losses(params, variables["frozen"], batch, model, config, one_device_mesh)
+        losses = batch_losses(
+            {**variables, "params": params}, batch, model, config, one_device_mesh
+        )
         return losses.classification + losses.association
 
     gradient = jax.jit(jax.grad(term), compiler_options=tiny.FAST)

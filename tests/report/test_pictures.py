@@ -1,12 +1,11 @@
 """Boxes on images: which pixels a line covers, where labels stand, what is cut out."""
 
-import types
-
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
 from pse_jax.categories import Categories
+from pse_jax.detector import Detections
 from pse_jax.report import pictures
 from pse_jax.report.pictures import DARK, PALETTE, TRUTH, crop, draw_boxes, draw_detections, sheet
 
@@ -84,7 +83,7 @@ def test_every_colour_can_carry_letters():
 
 
 def test_detections_below_the_threshold_are_left_out_and_the_picture_is_resized():
-    found = types.SimpleNamespace(
+    found = Detections(
         boxes_xyxy=np.array([[10.0, 10, 50, 50], [60.0, 10, 90, 50]], np.float32),
         scores=np.array([0.9, 0.2], np.float32),
         category_ids=np.array([7, 3]),

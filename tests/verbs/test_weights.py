@@ -147,7 +147,7 @@ def test_flags_change_the_configuration_before_the_model_is_built(tmp_path, shor
     assert "quality_conv" in plain.variables["params"]["head"]
     assert "quality_conv" not in detector.variables["params"]["head"]
     with pytest.raises(ConfigError, match=r"config.model.channel_order"):
-        import_file(tmp_path / "none.pth", run, "--config.model.channel_order=red")
+        import_file(tmp_path / "none.pth", tmp_path / "new", "--config.model.channel_order=red")
 
 
 def test_other_classes_need_a_file_that_names_them(tmp_path, short_resnet):

@@ -48,7 +48,7 @@ def template(depth, width=WIDTH):
 
 @functools.cache
 def compiled(depth, stride_in_1x1):
-    net = ResNet(depth, WIDTH, stride_in_1x1=stride_in_1x1)
+    net = ResNet(ModelConfig(depth=depth, width=WIDTH, stride_in_1x1=stride_in_1x1))
     return jax.jit(net.apply, compiler_options=tiny.FAST)
 
 

@@ -77,7 +77,7 @@ def test_a_resumed_run_does_not_read_the_file(tmp_path, monkeypatch, one_device_
     checkpoints.close()
 
     starts = []
-    monkeypatch.setattr(loop, "introduce", lambda *args: starts.append(args[5]))
+    monkeypatch.setattr(loop.Reporter, "introduce", lambda self, *_: starts.append(self.start))
     monkeypatch.setattr(loop, "make_train_step", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         loop.train(run, tmp_path / "run")

@@ -1,15 +1,22 @@
 """Draws Fig. 2(b): the object, the box that was kept and the better one that was not."""
 
+import json
+import logging
+from pathlib import Path
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
 from pse_jax.data.dataset import Dataset
-from pse_jax.data.transforms import decode
+from pse_jax.evaluation.arrays import nan_to_none
+from pse_jax.experiments.figures import lost
 from pse_jax.experiments.figures.lost import Lost
 from pse_jax.report import style
-from pse_jax.report.pictures import BETTER, TRUTH, WORSE, crop, draw_boxes
+from pse_jax.report.pictures import BETTER, WORSE, draw_pair
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = 4
 PANEL = (600, 600)  # px, for print
@@ -19,18 +26,20 @@ BETTER_INK, WORSE_INK = "#0a6496", "#a86400"  # darker, to be read on white
 @style.styled()
 def draw_examples(examples: list[Lost], dataset: Dataset) -> Figure:
     """One panel per example, cropped to the boxes."""
-    rows = max(-(-len(examples) // COLUMNS), 1)
-    columns = min(COLUMNS, max(len(examples), 1))
+    rows, columns = -(-len(examples) // COLUMNS), min(COLUMNS, len(examples))
     figure = Figure(figsize=(1.85 * columns, 2.3 * rows + 0.35), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid[len(examples) :]:
         axes.set_axis_off()
     for axes, example in zip(grid, examples, strict=False):
-        axes.imshow(np.asarray(_panel(example, dataset)))
+        i = example.index
+        image = Image.fromarray(dataset.pixels_of(i))
+        boxes = np.stack([example.object_xyxy, example.box_kept, example.box_lost])
+        axes.imshow(np.asarray(draw_pair(image, boxes, PANEL, scale=2.5)))
         axes.set(xticks=(), yticks=())
         axes.spines[:].set_visible(False)
         name = dataset.categories.names[example.label]
-        axes.set_title(f"{name}, image {dataset.image_ids[example.index]}", fontsize=8.0, pad=3)
+        axes.set_title(f"{name}, image {dataset.image_ids[i]}", fontsize=8.0, pad=3)
         lines = (
             (WORSE_INK, f"score {example.score_kept:.2f}, IoU {example.iou_kept:.2f}"),
             (BETTER_INK, f"score {example.score_lost:.2f}, IoU {example.iou_lost:.2f}"),
@@ -47,11 +56,22 @@ def draw_examples(examples: list[Lost], dataset: Dataset) -> Figure:
     return figure
 
 
-def _panel(example: Lost, dataset: Dataset) -> Image.Image:
-    i = example.index
-    hw = tuple(dataset.sizes_hw[i].tolist())
-    image = Image.fromarray(decode(dataset.bytes_of(i), dataset.name_of(i), hw))
-    boxes = np.stack([example.object_xyxy, example.box_kept, example.box_lost])
-    picture, boxes = crop(image, boxes, PANEL)
-    dashed = (True, False, False)  # the object on top: the others often hide it
-    return draw_boxes(picture, boxes, (TRUTH, WORSE, BETTER), dashed=dashed, scale=2.5)
+def save_examples(
+    boxes: list[Lost], dataset: Dataset, out: Path, name: str, count: int, min_score: float
+) -> list[Path]:
+    """Prints what NMS lost and writes it to OUT/NAME.json, the worst examples to .png and .pdf."""
+    numbers = lost.summary(boxes, min_score)
+    print(
+        f"of {numbers['objects']} objects found with a score of {min_score:g} or more, "
+        f"{numbers['better_box_lost']:.0%} had a better-placed box that NMS removed "
+        f"({numbers['better_by_0.1']:.0%} by more than 0.1 of IoU); mean IoU "
+        f"{numbers['mean_iou_kept']:.3f}, with the best box {numbers['mean_iou_best']:.3f}"
+    )
+    chosen = lost.worst(boxes, count, min_score)
+    if not chosen:
+        logger.warning("%s: no example with a kept score over %g", name, min_score)
+        return []
+    files = style.save(draw_examples(chosen, dataset), out, name)
+    file = out / f"{name}.json"
+    file.write_text(json.dumps(nan_to_none(numbers), indent=2) + "\n")
+    return [*files, file]

@@ -21,30 +21,25 @@ from pse_jax.data.pipeline import eval_batches
 from pse_jax.detector import Detector
 from pse_jax.models import Predictions
 from pse_jax.points import locations
+from pse_jax.postprocess import PaddedDetections
 from pse_jax.targets import assign
 
 CANDIDATES = 1000  # per image, best first; on COCO most images have fewer
 
 
 @dataclasses.dataclass(frozen=True)
-class Boxes:
-    """Boxes with a score and a class each, in px of the resized image."""
-
-    boxes_xyxy: Float[np.ndarray, "n 4"]
-    scores: Float[np.ndarray, " n"]
-    labels: Int[np.ndarray, " n"]
-
-
-@dataclasses.dataclass(frozen=True)
 class InspectedImage:
-    """What was computed on one image; the locations are those assigned to an object."""
+    """What was computed on one image; the locations are those assigned to an object.
+
+    Candidates and detections come without padding, best first.
+    """
 
     index: int  # in the data set
     scale_xy: Float[np.ndarray, " 2"]  # from px of the resized to px of the original image
     location_scores: Float[np.ndarray, " p"]  # what is ranked by: the maximum over classes, P̂
     location_ious: Float[np.ndarray, " p"]  # Î, Eq. (7), with the object of the location
-    candidates: Boxes  # before NMS, best first
-    found: Boxes  # after it, best first
+    candidates: PaddedDetections  # before NMS
+    found: PaddedDetections  # after it
     object_boxes: Float[np.ndarray, "k 4"]  # xyxy, px of the resized image
     object_labels: Int[np.ndarray, " k"]
 
@@ -72,8 +67,8 @@ def inspect_image(
     quality = None if quality is None else jax.nn.sigmoid(quality)
     score = jax.nn.sigmoid(predictions.class_logits.max(axis=-1))
 
-    def detect(rule: InferenceConfig) -> dict[str, Any]:
-        return vars(postprocess.detect(predictions, size_hw, image_valid, shape, rule, grid))
+    def detect(rule: InferenceConfig) -> PaddedDetections:
+        return postprocess.detect(predictions, size_hw, image_valid, shape, rule, grid)
 
     everything = dataclasses.replace(rule, nms_threshold=2.0, max_detections=CANDIDATES)
     return {
@@ -115,9 +110,8 @@ def inspect_dataset(detector: Detector, dataset: Dataset) -> Iterator[InspectedI
 
 
 def _image(batch: dict[str, np.ndarray], seen: dict[str, Any], row: int) -> InspectedImage:
-    def valid(boxes: dict[str, np.ndarray]) -> Boxes:
-        keep = boxes["valid"][row]
-        return Boxes(*(boxes[key][row][keep] for key in ("boxes_xyxy", "scores", "labels")))
+    def valid(boxes: PaddedDetections) -> PaddedDetections:
+        return jax.tree.map(lambda values: values[row][boxes.valid[row]], boxes)
 
     positive, real = seen["positive"][row], batch["box_valid"][row]
     return InspectedImage(

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from pycocotools import mask
 
-from pse_jax.experiments.figures.inspect import Boxes, InspectedImage
-
-TOUCHING = 0.1  # TIDE's t_b: below it a box lies on the background
+from pse_jax.evaluation.measure import nan_mean
+from pse_jax.evaluation.tide import BACKGROUND, FOREGROUND
+from pse_jax.experiments.figures.inspect import InspectedImage
+from pse_jax.postprocess import AnyArray, PaddedDetections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +41,7 @@ class Lost:
         return self.iou_lost - self.iou_kept
 
 
-def iou_matrix(
-    a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]
-) -> Float[np.ndarray, "n m"]:
+def iou_matrix(a: Float[AnyArray, "n 4"], b: Float[AnyArray, "m 4"]) -> Float[np.ndarray, "n m"]:
     """IoU of every pair of xyxy boxes, by pycocotools."""
     a_xywh, b_xywh = (np.hstack([x[:, :2], x[:, 2:] - x[:, :2]]).astype(np.float64) for x in (a, b))
     none = np.zeros(len(b), np.uint8)  # is a crowd
@@ -70,21 +69,20 @@ def lost_boxes(image: InspectedImage, nms_threshold: float, extent: float = 0.0)
 
     results = []
     scale = np.tile(image.scale_xy, 2)
-    for item in np.unique(kept_object[kept_iou >= TOUCHING]).tolist():
-        winner = int(np.flatnonzero((kept_object == item) & (kept_iou >= TOUCHING))[0])
+    hits = np.flatnonzero(kept_iou >= BACKGROUND)
+    objects, first = np.unique(kept_object[hits], return_index=True)
+    for item, winner in zip(objects.tolist(), hits[first].tolist(), strict=True):
         removed = np.flatnonzero((remover == winner) & (own_object == item))
-        best = removed[own_iou[removed].argmax()] if removed.size else -1
-        sides = [(kept, winner, float(kept_iou[winner]))] * 2
-        if best >= 0 and own_iou[best] > kept_iou[winner]:
-            sides[1] = (tried, best, float(own_iou[best]))
-        columns = [(b.boxes_xyxy[i] * scale, float(b.scores[i]), iou) for b, i, iou in sides]
+        sides = [(kept, winner, kept_iou[winner]), *((tried, i, own_iou[i]) for i in removed)]
+        pair = sides[0], max(sides, key=lambda side: side[2])  # the first of equals
+        columns = [(b.boxes_xyxy[i] * scale, float(b.scores[i]), float(iou)) for b, i, iou in pair]
         label, box = int(image.object_labels[item]), image.object_boxes[item] * scale
         results.append(Lost(image.index, label, box, *columns[0], *columns[1]))
     return results
 
 
 def nearest_objects(
-    boxes: Boxes, image: InspectedImage
+    boxes: PaddedDetections, image: InspectedImage
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """The object of the same class with the highest IoU (0 if there is none), and that IoU."""
     if not len(image.object_labels):
@@ -94,16 +92,13 @@ def nearest_objects(
     return iou.argmax(axis=1), iou.max(axis=1)
 
 
-def worst(lost: list[Lost], count: int, min_score: float, min_iou: float) -> list[Lost]:
-    """The examples with the widest gaps, one an image.
+def worst(lost: list[Lost], count: int, min_score: float) -> list[Lost]:
+    """The examples with the widest gaps, at most `count` and one an image.
 
-    Args:
-        lost: of all images.
-        count: how many at most.
-        min_score: of the box that was kept: what a person would have been shown.
-        min_iou: of the box that was lost: a good detection.
+    The kept box has at least `min_score`, or nobody would have been shown it, and the lost one lies
+    well on the object.
     """
-    good = [x for x in lost if x.gap > 0 and x.score_kept >= min_score and x.iou_lost >= min_iou]
+    good = [x for x in lost if x.gap > 0 and x.score_kept >= min_score and x.iou_lost >= FOREGROUND]
     chosen: dict[int, Lost] = {}
     for example in sorted(good, key=lambda x: (-x.gap, x.index)):
         chosen.setdefault(example.index, example)
@@ -116,18 +111,8 @@ def summary(lost: list[Lost], min_score: float) -> dict[str, Any]:
     gaps = np.array([x.gap for x in shown])
     return {
         "objects": len(shown),
-        "better_box_lost": float((gaps > 0).mean()) if shown else float("nan"),
-        "better_by_0.1": float((gaps > 0.1).mean()) if shown else float("nan"),
-        "mean_iou_kept": float(np.mean([x.iou_kept for x in shown])) if shown else float("nan"),
-        "mean_iou_best": float(np.mean([x.iou_lost for x in shown])) if shown else float("nan"),
+        "better_box_lost": nan_mean(1.0 * (gaps > 0)),
+        "better_by_0.1": nan_mean(1.0 * (gaps > 0.1)),
+        "mean_iou_kept": nan_mean(np.array([x.iou_kept for x in shown])),
+        "mean_iou_best": nan_mean(np.array([x.iou_lost for x in shown])),
     }
-
-
-def describe(numbers: dict[str, Any], min_score: float) -> str:
-    """What `summary` found, in a sentence."""
-    return (
-        f"of {numbers['objects']} objects found with a score of {min_score:g} or more, "
-        f"{numbers['better_box_lost']:.0%} had a better-placed box that NMS removed "
-        f"({numbers['better_by_0.1']:.0%} by more than 0.1 of IoU); mean IoU "
-        f"{numbers['mean_iou_kept']:.3f}, with the best box {numbers['mean_iou_best']:.3f}"
-    )

@@ -6,12 +6,13 @@ import math
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from pse_jax.report import style
+from pse_jax.report import style, tables
+from pse_jax.report.plots import density
 
 BINS = 64
+EDGES = np.linspace(0, 1, BINS + 1)
 
 
 @dataclasses.dataclass
@@ -26,9 +27,8 @@ class Density:
 
     def add(self, scores: Float[np.ndarray, " n"], ious: Float[np.ndarray, " n"]) -> None:
         """Adds points; both coordinates are in [0, 1]."""
-        edges = np.linspace(0, 1, BINS + 1)
         s, i = scores.astype(np.float64), np.clip(ious.astype(np.float64), 0.0, 1.0)
-        self.counts += np.histogram2d(s, i, bins=(edges, edges))[0]
+        self.counts += np.histogram2d(s, i, bins=(EDGES, EDGES))[0]
         self.number += len(s)
         s, i = s - 0.5, i - 0.5  # small sums keep their digits
         self.sums += (s.sum(), i.sum(), (s * s).sum(), (i * i).sum(), (s * i).sum())
@@ -51,8 +51,8 @@ def draw_scatter(rows: dict[str, dict[str, Density]]) -> Figure:
     figure = Figure(figsize=size, layout="compressed")
     grid = figure.subplots(len(rows), len(scopes), sharex=True, sharey=True, squeeze=False)
     for across, densities in zip(grid, rows.values(), strict=True):
-        for axes, density in zip(across, densities.values(), strict=True):
-            _paint(figure, axes, density)
+        for axes, points in zip(across, densities.values(), strict=True):
+            _paint(axes, points)
     for axes, scope in zip(grid[0], scopes, strict=True):
         axes.set(title=scope)
     for axes in grid[-1]:
@@ -63,19 +63,14 @@ def draw_scatter(rows: dict[str, dict[str, Density]]) -> Figure:
     return figure
 
 
-def _paint(figure: Figure, axes: Axes, density: Density) -> None:
-    edges = np.linspace(0, 1, BINS + 1)
-    shown = np.ma.masked_equal(density.counts.T, 0)
-    norm = LogNorm(1, max(density.counts.max(), 2))
-    mesh = axes.pcolormesh(edges, edges, shown, cmap=style.COUNTS, norm=norm, rasterized=True)
+def _paint(axes: Axes, points: Density) -> None:
+    bar = density(axes, points.counts, EDGES, EDGES, aspect=28)
     axes.plot([0, 1], [0, 1], color=style.COLOURS[1], lw=1.6)
-    pcc = "-" if math.isnan(density.pcc) else f"{density.pcc:.3f}"
-    text = f"PCC {pcc}\nn = {density.number:,}"
+    text = f"PCC {tables.number(points.pcc)}\nn = {points.number:,}"
     frame = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2.0}
     axes.text(0.97, 0.04, text, transform=axes.transAxes, ha="right", va="bottom", bbox=frame)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.set(xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
-    bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=28)
     bar.ax.tick_params(labelsize=7.5)
     bar.ax.set_title("count", fontsize=7.5, pad=4)
     bar.outline.set_visible(False)  # pyright: ignore

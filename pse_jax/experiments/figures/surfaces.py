@@ -18,6 +18,7 @@ from pse_jax.experiments import landscape
 from pse_jax.losses.table import ASSOCIATIONS, CLASSIFICATIONS
 from pse_jax.report import style
 
+Curve = Float[np.ndarray, " i"]  # a score for each of `IOUS`
 IOUS = np.linspace(0.0, 1.0, 201)  # of the curves
 LOWEST = 0.001  # score and IoU, as in the paper
 WEIGHTS = (0.25, 1.0)  # β of the paper's panels
@@ -99,22 +100,11 @@ def draw_surfaces(name: str, points: int = 120) -> Figure:
     return figure
 
 
-def _paint(
-    axes, grid: Surface, heights: Float[np.ndarray, "s i"], valley: Float[np.ndarray, " i"]
-) -> None:
+def _paint(axes, grid: Surface, heights: Float[np.ndarray, "s i"], valley: Curve) -> None:
     scores, ious = np.meshgrid(grid.scores, grid.ious, indexing="ij")
-    axes.plot_surface(
-        scores,
-        ious,
-        heights,
-        cmap=style.HEIGHT,
-        norm=PowerNorm(0.5, min(0.0, heights.min()), heights.max()),  # shows what lies low
-        rcount=120,
-        ccount=120,
-        linewidth=0,
-        antialiased=False,
-        rasterized=True,
-    )
+    norm = PowerNorm(0.5, min(0.0, heights.min()), heights.max())  # shows what lies low
+    look = {"rcount": 120, "ccount": 120, "linewidth": 0, "antialiased": False, "rasterized": True}
+    axes.plot_surface(scores, ious, heights, cmap=style.HEIGHT, norm=norm, **look)
     inside = (valley >= grid.scores[0]) & (valley < 1 - 1e-6)
     rows = np.array([np.interp(v, grid.scores, heights[:, i]) for i, v in enumerate(valley)])
     lift = 0.012 * np.ptp(heights)  # above the surface, not inside it
@@ -125,8 +115,9 @@ def _paint(
     axes.set_xlabel(SCORE, labelpad=-5)
     axes.set_ylabel(IOU, labelpad=-5)
     axes.tick_params(pad=-2, labelsize=7.5)
-    axes.set_xticks(np.linspace(0, 1, 5), ["0", "", "0.5", "", "1"])
-    axes.set_yticks(np.linspace(0, 1, 5), ["0", "", "0.5", "", "1"])
+    ticks = np.linspace(0, 1, 5), ["0", "", "0.5", "", "1"]
+    axes.set_xticks(*ticks)
+    axes.set_yticks(*ticks)
     axes.locator_params(axis="z", nbins=4)
     axes.view_init(elev=28, azim=-128)
     axes.set_box_aspect((1, 1, 0.8), zoom=0.92)
@@ -134,12 +125,12 @@ def _paint(
         axis.set_pane_color((0.97, 0.975, 0.98, 1.0))
 
 
-def valleys_of(names: Iterable[str]) -> dict[str, Float[np.ndarray, " i"]]:
+def valleys_of(names: Iterable[str]) -> dict[str, Curve]:
     """The score at which each loss settles, at every IoU of `IOUS`; takes a second per loss."""
     return {name: landscape.stationary_scores(IOUS, loss_of(name)) for name in names}
 
 
-def draw_valleys(valleys: Mapping[str, Float[np.ndarray, " i"]]) -> Figure:
+def draw_valleys(valleys: Mapping[str, Curve]) -> Figure:
     """The score at which a positive settles over its IoU: PSE for several β, and every loss."""
     pse = loss_of("pse")
     with style.styled():
@@ -164,9 +155,7 @@ def draw_valleys(valleys: Mapping[str, Float[np.ndarray, " i"]]) -> Figure:
     return figure
 
 
-def _together(
-    valleys: Mapping[str, Float[np.ndarray, " i"]],
-) -> list[tuple[str, Float[np.ndarray, " i"]]]:
+def _together(valleys: Mapping[str, Curve]) -> list[tuple[str, Curve]]:
     """The curves that differ, with the names of all losses that share each."""
     groups: list[tuple[list[str], np.ndarray]] = []
     for name, curve in valleys.items():
@@ -182,7 +171,7 @@ def _together(
     ]
 
 
-def draw_gradients(valleys: Mapping[str, Float[np.ndarray, " i"]], points: int = 200) -> Figure:
+def draw_gradients(valleys: Mapping[str, Curve], points: int = 200) -> Figure:
     """The gradient by the logit of every loss, with its sign: where it pushes a score, and to."""
     rows = -(-len(valleys) // 4)
     with style.styled():

@@ -10,6 +10,7 @@ from pse_jax.experiments.sweep.plan import Sweep, describe
 from pse_jax.experiments.sweep.results import FAILED, FINISHED, METRICS, Outcome
 from pse_jax.experiments.sweep.statistics import CONFIDENCE, estimate, paired_difference
 from pse_jax.experiments.sweep.variants import BASELINE, OVERVIEW, TABLES, Table
+from pse_jax.report.tables import align
 
 PERCENT = ("AP", "AR", "oracle")  # metrics whose names start so, in percent
 NAMES = {"oracle_AP": "oracle AP", "oracle_gap": "oracle gap"}
@@ -123,18 +124,11 @@ def _difference_cell(metric: str, ours: dict[int, float], theirs: dict[int, floa
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, its columns aligned: text to the left, numbers to the right."""
-    columns = list(zip(header, *rows, strict=True))
-    right = [all(cell[:1] in "+-0123456789" for cell in column[1:]) for column in columns]
-    widths = [max(map(len, column)) for column in columns]
-    pad = [str.rjust if is_right else str.ljust for is_right in right]
-    lines = [
-        [fit(cell, width) for fit, cell, width in zip(pad, row, widths, strict=True)]
-        for row in (header, *rows)
-    ]
-    rule = [
-        "-" * (w - 1) + (":" if is_right else "-")
-        for w, is_right in zip(widths, right, strict=True)
-    ]
+    columns = zip(*rows, strict=True) if rows else ((),) * len(header)
+    right = [all(cell[:1] in "+-0123456789" for cell in column) for column in columns]
+    lines = align([header, *rows], right)
+    ends = (":" if flush else "-" for flush in right)
+    rule = ["-" * (len(cell) - 1) + end for cell, end in zip(lines[0], ends, strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
 
 

@@ -62,9 +62,7 @@ OVERVIEW = ("AP", "AP50", "AP75", *CORRELATION, "oracle_gap", "LaECE")
 
 TABLES: dict[str, Table] = {
     "I": Table(
-        "Table I: the association losses",
-        (BASELINE, "pse", "pce"),
-        (*AP, "AR1", "AR10", "AR100"),
+        "Table I: the association losses", (BASELINE, "pse", "pce"), (*AP, "AR1", "AR10", "AR100")
     ),
     "II": Table(
         "Table II: score and IoU of the final detections",
