@@ -11,7 +11,7 @@ from pse_jax import distributed
 from pse_jax.config import Config
 from pse_jax.data import transforms
 from pse_jax.data.dataset import Dataset
-from pse_jax.data.plan import Batch, Buckets, EvalPlan, TrainPlan, buckets_for
+from pse_jax.data.plan import Buckets, EvalPlan, PlannedBatch, TrainPlan, buckets_for
 from pse_jax.errors import ImageError
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class _Rows:
     def __init__(self, plan: TrainPlan | EvalPlan, start: int, rows: slice):
         self.plan, self.start, self.rows = plan, start, rows
         self.count = rows.stop - rows.start
-        self.cached: tuple[int, Batch] | None = None
+        self.cached: tuple[int, PlannedBatch] | None = None
 
     def __len__(self) -> int:
         return (len(self.plan) - self.start) * self.count

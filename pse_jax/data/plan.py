@@ -26,7 +26,7 @@ class Buckets:
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class PlannedBatch:
     """One batch of the plan. Rows that are not `valid` only fill it up."""
 
     shape_hw: tuple[int, int]
@@ -95,7 +95,7 @@ class TrainPlan:
     def __len__(self) -> int:
         return len(self.turns)
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> PlannedBatch:
         bucket, turn = (int(v) for v in self.turns[step])
         members = self.members[bucket]
         positions = turn * self.batch_size + np.arange(self.batch_size)
@@ -105,7 +105,7 @@ class TrainPlan:
             for e, p in zip(epochs, places, strict=True)
         ]
         flips = np.random.default_rng((self.seed, 1, step)).random(self.batch_size) < self.flip
-        return Batch(
+        return PlannedBatch(
             self.buckets.shapes_hw[bucket], np.array(order), flips, np.ones(self.batch_size, bool)
         )
 
@@ -120,17 +120,17 @@ class EvalPlan:
 
     def __init__(self, buckets: Buckets, batch_size: int):
         self.buckets = buckets
-        self.batches: list[Batch] = []
+        self.batches: list[PlannedBatch] = []
         for k, shape in enumerate(buckets.shapes_hw):
             members = np.flatnonzero(buckets.bucket == k)
             for start in range(0, len(members), batch_size):
                 images = members[start : start + batch_size]
                 valid = np.arange(batch_size) < len(images)
                 filled = np.concatenate([images, np.full(batch_size - len(images), images[0])])
-                self.batches.append(Batch(shape, filled, np.zeros(batch_size, bool), valid))
+                self.batches.append(PlannedBatch(shape, filled, np.zeros(batch_size, bool), valid))
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> PlannedBatch:
         return self.batches[step]
