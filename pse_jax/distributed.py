@@ -74,7 +74,7 @@ def local_rows(batch_size: int) -> slice:
 
 
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows as part of one global array a key."""
+    """This process's rows as part of one global array per key."""
     sharding = split(mesh)
     return {
         key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()

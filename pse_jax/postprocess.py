@@ -1,4 +1,4 @@
-"""From predictions to detections: threshold, top-k a level, boxes, class-wise NMS (FCOS, sec. 3).
+"""From predictions to detections: threshold, top-k per level, boxes, class-wise NMS (FCOS, sec. 3).
 
 Dimensions: b images, p locations, c classes, n candidates, d detections. Written for one image.
 """

@@ -52,7 +52,7 @@ def make_variables(model, seed=0):
 
 
 def make_batch(images=2, seed=0):
-    """Random pixels with two boxes an image, in the form that the pipeline gives."""
+    """Random pixels with two boxes per image, in the form that the pipeline gives."""
     rng = np.random.default_rng(seed)
     boxes = np.zeros((images, 3, 4), np.float32)
     boxes[:, 0] = [3, 5, 41, 37]

@@ -70,7 +70,7 @@ class Dataset(GroundTruth):
 
     @property
     def capacity(self) -> int:
-        """Box slots an image needs: the largest number of boxes in one, rounded up to 8."""
+        """Box slots per image: the largest number of boxes in one, rounded up to 8."""
         most = int(np.diff(self.offsets).max(initial=1))
         return max(8, -(-most // 8) * 8)
 

@@ -42,7 +42,7 @@ def find_files(folder: Path, wanted: list[str], truth: GroundTruth, problems: Pr
             f"no image folder at {folder}, which {truth.source} needs; unpack the images there, or "
             "see --config.data.root, train_images and val_images"
         )
-    present: dict[Path, set[str]] = {}  # one listing a folder: a call a file is slow over a network
+    present: dict[Path, set[str]] = {}  # per folder: a call per file is slow over a network
 
     def there(name: str) -> bool:
         path = folder / name

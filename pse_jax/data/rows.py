@@ -187,7 +187,7 @@ class Problems:
             shown.append(example)
 
     def report(self) -> None:
-        """Logs one line a kind."""
+        """Logs one line per kind."""
         for kind, count in self.counts.items():
             some = "; ".join(self.examples[kind]) + ("; ..." if count > EXAMPLES_SHOWN else "")
             logger.warning("%s: %d x %s (%s)", self.file, count, kind, some)

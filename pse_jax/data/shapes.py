@@ -163,7 +163,7 @@ def write_shapes(
     Args:
         config: what to draw.
         cache_dir: the folder to write it in; made if need be.
-        workers: processes that draw; by default one a CPU core.
+        workers: processes that draw; by default one per CPU core.
     """
     target = pathlib.Path(cache_dir).expanduser() / folder_name(config)
     if target.exists():

@@ -100,7 +100,7 @@ def pixels_of(image: Any) -> Pixels:
 
 def _rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith(("I", "F")):  # Pillow would turn them white
-        raise ImageError(f"it has more than 8 bits a channel ({image.mode}); convert it")
+        raise ImageError(f"it has more than 8 bits per channel ({image.mode}); convert it")
     return np.asarray(image.convert("RGB"))
 
 

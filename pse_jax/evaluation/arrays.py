@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from pse_jax.categories import Categories
 
-# One value a detection.
+# One value per detection.
 Floats = Float[np.ndarray, "d"]
 Ints = Int[np.ndarray, "d"]
 Bools = Bool[np.ndarray, "d"]

@@ -31,7 +31,7 @@ def evaluate_coco(truth: GroundTruth, results: Results, *, areas: bool = True) -
         evaluation.evaluate()
         evaluation.accumulate()
     # Axes: thresholds .5:.05:.95, recall levels 0:.01:1 (of the precision alone), classes, areas
-    # (all, small, medium, large), and 1, 10 or 100 detections an image and class.
+    # (all, small, medium, large), and 1, 10 or 100 detections per image and class.
     precision, recall = (np.asarray(evaluation.eval[name]) for name in ("precision", "recall"))
     numbers: dict[str, Any] = dict.fromkeys(METRICS, float("nan"))
     numbers["AP"] = _mean(precision[:, :, :, 0, 2])

@@ -99,7 +99,7 @@ def overlaps(ground_truth: GroundTruth, detections: Results, *, same_class: bool
 def match(
     ground_truth: GroundTruth, detections: Results, pairs: Pairs, *, threshold: float = 0.5
 ) -> Matches:
-    """COCO's greedy matching, class by class, without a cap on detections a image.
+    """COCO's greedy matching, class by class, without a cap on detections per image.
 
     By descending score (equals in the file's order) each detection takes the free object of
     highest IoU, at least `threshold`. One that finds none and lies on a crowd region of its class

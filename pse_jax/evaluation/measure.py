@@ -82,7 +82,7 @@ def image_ranks(matched: Matched) -> Float[np.ndarray, "i"]:
 
 
 def class_table(matched: Matched, per_class_ap: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One row a class: counts, AP, correlations, ranking, calibration and the best threshold."""
+    """One row per class: counts, AP, correlations, ranking, calibration and the best threshold."""
     truth, found, counted = matched.ground_truth, matched.detections, matched.counted
     classes, correct = len(truth.categories), matched.matches.correct
     category, scores, ious = found.category[counted], found.scores[counted], matched.ious[counted]

@@ -11,7 +11,7 @@ from pse_jax.evaluation.arrays import Bools, GroundTruth, Ints, Results
 from pse_jax.evaluation.matching import Pairs, match
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO
-CAP = 100  # COCO: detections an image and class
+CAP = 100  # COCO: detections per image and class
 
 
 def coco_ap(ground_truth: GroundTruth, detections: Results, pairs: Pairs) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Does a better box get a higher score than its neighbours? Ranks within groups of detections.
 
-A group is an image, a class, or a class in an image; groups are numbers, one a detection.
+A group is an image, a class, or a class in an image; groups are numbers, one per detection.
 """
 
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ def worst_pairs(
     for better, worse in ordered_pairs(best[on_object], ious[on_object]):
         better, worse = on_object[better], on_object[worse]
         harm = (ious[better] - ious[worse]) * (scores[worse] - scores[better])
-        # 50 candidates an example: a block's worst may well share their images.
+        # 50 candidates per example: a block's worst may well share their images.
         for index in np.argsort(-harm, kind="stable")[: 50 * count]:
             if harm[index] > 0:
                 found.append((float(harm[index]), int(better[index]), int(worse[index])))

@@ -1,4 +1,4 @@
-"""Every loss, one family a file. A line of loss maths knows nothing of files, flags or devices."""
+"""Every loss, one family per file. The maths knows nothing of files, flags or devices."""
 
 from pse_jax.losses.association import pce_loss, pse_loss
 from pse_jax.losses.focal import sigmoid_focal_loss

@@ -63,7 +63,7 @@ class Tower(nn.Module):
 class Head(nn.Module):
     """Class logits and distances to the four edges, at every location of every level.
 
-    With `quality` also one logit a location for the quality of its box, on the class or box tower.
+    With `quality` also one logit per location for the quality of its box, on either tower.
     """
 
     num_classes: int

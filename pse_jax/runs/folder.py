@@ -22,7 +22,7 @@ class Run:
         self.config_file = folder / "config.json"  # the resolved configuration
         self.checkpoints = folder / "checkpoints"  # STEP/: the newest states, to resume from
         self.best = folder / "best"  # STEP/: the parameters with the highest AP so far
-        self.metrics = folder / "metrics.jsonl"  # every logged scalar, one JSON object a line
+        self.metrics = folder / "metrics.jsonl"  # every logged scalar, one JSON object per line
         self.tensorboard = folder / "tensorboard"  # the same
         self.log = folder / "train.log"
         self.evaluations = folder / "evaluations"  # NAME/: of anything but the run as it is

@@ -32,7 +32,7 @@ class Reporter:
         self.bar = progress.bar(config.optimizer.steps, "train", initial=start)
 
     def introduce(self, params: Any, val_set: Dataset) -> None:
-        """Logs what this run is, one fact a line."""
+        """Logs what this run is, one fact per line."""
         config, dataset = self.config, self.dataset
         total, trainable = models.count_parameters(params, config.model)
         canvases = ", ".join(f"{w}x{h}" for h, w in self.plan.buckets.shapes_hw)

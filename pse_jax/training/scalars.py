@@ -61,11 +61,11 @@ def _drop_after(path: Path, step: int) -> None:
 
 
 class Clock:
-    """Time a step, without those that compile: they would spoil the rate and the ETA."""
+    """Time per step, without those that compile: they would spoil the rate and the ETA."""
 
     def __init__(self) -> None:
         self.seconds = self.steps = 0.0
-        self.last_wait = 0.0  # mean seconds a step waited for data in the last window
+        self.last_wait = 0.0  # mean seconds per step waited for data in the last window
         self.start()
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -93,5 +93,5 @@ class Clock:
 
     @property
     def step_seconds(self) -> float | None:
-        """Mean seconds a step so far; None before the first window that counts."""
+        """Mean seconds per step so far; None before the first window that counts."""
         return self.seconds / self.steps if self.steps else None

@@ -1,1 +1,1 @@
-"""The commands, one thin file a verb."""
+"""The commands, one thin file per verb."""

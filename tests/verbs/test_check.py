@@ -56,7 +56,7 @@ def test_every_broken_image_is_listed_with_its_remedy(tmp_path, capsys):
     assert f"id 10: {images / 'a.jpg'} is empty (0 bytes)" in out
     assert f"id 20: {images / 'sub/b.jpg'} cannot be decoded: " in out
     assert f"id 30: {images / 'c.jpg'} is 64x48 px, but its annotations say 64x64" in out
-    assert f"id 40: {images / 'd.png'} cannot be decoded: it has more than 8 bits a channel" in out
+    assert f"id 40: {images / 'd.png'} cannot be decoded: it has more than 8 bits per" in out
 
 
 def test_an_image_that_was_annotated_upright_but_saved_lying_down(tmp_path, capsys):

@@ -27,7 +27,7 @@ from tests.weights import torch_fcos  # noqa: E402
 FILES = {"fcos": "FCOS_R_50_FPN_1x.pth", "fcos-improved": "FCOS_imprv_R_50_FPN_1x.pth"}
 WIDTH, CHANNELS = 8, 64  # of the small references
 SHORT = (1, 2, 1, 1)  # bottlenecks a stage; with towers of two layers: compiles much faster
-TOP_K = 60  # candidates a level: few enough that some are cut
+TOP_K = 60  # candidates per level: few enough that some are cut
 LANDSCAPE, PORTRAIT = (96, 160), (160, 96)
 # (image, original image), height before width: two sizes on one canvas
 SIZES = {

@@ -93,7 +93,7 @@ def nearest_objects(
 
 
 def worst(lost: list[Lost], count: int, min_score: float) -> list[Lost]:
-    """The examples with the widest gaps, at most `count` and one an image.
+    """The examples with the widest gaps, at most `count` and one per image.
 
     The kept box has at least `min_score`, or nobody would have been shown it, and the lost one lies
     well on the object.
