@@ -2,7 +2,8 @@
 
     python train.py --config configs/shapes_pse.py
 
-4 min 46 s on 2 CPU cores. Expect AP 53.9, AP75 58.7, PCC 0.532 (seed 0, jax 0.10.2).
+5 min 51 s on 2 CPU cores. Expect AP 54.4, AP75 58.4, PCC 0.537 (seed 0, jax 0.10.2); another CPU
+rounds otherwise and gave 53.9.
 """
 
 from pse_jax.config import (
