@@ -156,7 +156,7 @@ def detect(
     shape = (batch["image"].shape[1], batch["image"].shape[2])
 
     def one(predictions: models.Predictions, size_hw: Array, valid: Array) -> PaddedDetections:
-        return postprocess.detect(
+        return postprocess.detections(
             predictions, size_hw, valid, shape, config.inference, config.model.grid
         )
 

@@ -135,7 +135,7 @@ def non_maximum_suppression(
     )
 
 
-def detect(
+def detections(
     predictions: Predictions,
     size_hw: Int[Array, " 2"],
     image_valid: Bool[Array, ""],

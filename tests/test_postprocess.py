@@ -92,7 +92,7 @@ def loop_detect(logits, distances, size_hw, config):
 @functools.cache
 def compiled_detect(top_k, threshold, count):
     config = InferenceConfig(top_k=top_k, score_threshold=threshold, max_detections=count)
-    run = lambda p, hw, ok: postprocess.detect(p, hw, ok, SHAPE, config)  # noqa: E731
+    run = lambda p, hw, ok: postprocess.detections(p, hw, ok, SHAPE, config)  # noqa: E731
     return jax.jit(run), config
 
 
@@ -170,7 +170,7 @@ def test_never_more_than_the_maximum_and_the_best_of_them(rng):
 def test_an_image_that_only_fills_up_a_batch_has_none(rng):
     logits, distances = random_predictions(rng)
     config = compiled_detect(15, 0.3, 20)[1]
-    found = postprocess.detect(
+    found = postprocess.detections(
         Predictions(jnp.asarray(logits), jnp.asarray(distances)),
         jnp.asarray([50, 90]),
         jnp.asarray(False),
@@ -223,7 +223,7 @@ def test_boxes_cut_before_or_after_nms():
     counts = []
     for first in (True, False):
         config = InferenceConfig(clip_first=first)
-        found = postprocess.detect(
+        found = postprocess.detections(
             Predictions(jnp.asarray(logits), jnp.asarray(distances)),
             jnp.asarray(SHAPE, jnp.int32),
             jnp.asarray(True),

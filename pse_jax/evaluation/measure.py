@@ -22,7 +22,7 @@ SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**
 
 
 @dataclasses.dataclass(frozen=True)
-class Matched:
+class Examined:
     """A data set's detections beside what they lie on; the start of every measure."""
 
     ground_truth: GroundTruth
@@ -44,7 +44,7 @@ class Matched:
         return object_counts(self.ground_truth)
 
 
-def match_up(ground_truth: GroundTruth, detections: Results) -> Matched:
+def examine(ground_truth: GroundTruth, detections: Results) -> Examined:
     """Matches detections with objects; ResultsError if there is nothing to analyse."""
     if not len(detections):
         raise ResultsError(
@@ -57,37 +57,37 @@ def match_up(ground_truth: GroundTruth, detections: Results) -> Matched:
     pairs = overlaps(ground_truth, detections, same_class=False)
     matches = match(ground_truth, detections, pairs, threshold=tide.FOREGROUND)
     breakdown = tide.break_down(ground_truth, detections, pairs, matches)
-    return Matched(ground_truth, detections, pairs, best, ious, matches, breakdown)
+    return Examined(ground_truth, detections, pairs, best, ious, matches, breakdown)
 
 
-def correlation_table(matched: Matched) -> dict[str, dict[str, Any]]:
+def correlation_table(examined: Examined) -> dict[str, dict[str, Any]]:
     """PCC, SCC, KCC and `count`: all detections, the true positives, and by size of the box."""
-    area = matched.detections.boxes_xywh[:, 2] * matched.detections.boxes_xywh[:, 3]
-    groups = {"all": np.ones(len(area), bool), "true positives": matched.matches.correct}
+    area = examined.detections.boxes_xywh[:, 2] * examined.detections.boxes_xywh[:, 3]
+    groups = {"all": np.ones(len(area), bool), "true positives": examined.matches.correct}
     groups |= {name: (area >= low) & (area < high) for name, (low, high) in SIZES.items()}
-    scores, ious = matched.detections.scores, matched.ious
+    scores, ious = examined.detections.scores, examined.ious
     return {
         name: {"count": int(keep.sum()), **correlations(scores[keep], ious[keep])}
         for name, keep in groups.items()
     }
 
 
-def image_ranks(matched: Matched) -> Float[np.ndarray, "i"]:
+def image_ranks(examined: Examined) -> Float[np.ndarray, "i"]:
     """rho_img of every image."""
-    keep, found = matched.counted, matched.detections
-    images = len(matched.ground_truth.image_ids)
+    keep, found = examined.counted, examined.detections
+    images = len(examined.ground_truth.image_ids)
     return ranking.grouped_spearman(
-        found.image[keep], found.scores[keep], matched.ious[keep], images
+        found.image[keep], found.scores[keep], examined.ious[keep], images
     )
 
 
-def class_table(matched: Matched, per_class_ap: Mapping[str, float]) -> list[dict[str, Any]]:
+def class_table(examined: Examined, per_class_ap: Mapping[str, float]) -> list[dict[str, Any]]:
     """One row per class: counts, AP, correlations, ranking, calibration and the best threshold."""
-    truth, found, counted = matched.ground_truth, matched.detections, matched.counted
-    classes, correct = len(truth.categories), matched.matches.correct
-    category, scores, ious = found.category[counted], found.scores[counted], matched.ious[counted]
+    truth, found, counted = examined.ground_truth, examined.detections, examined.counted
+    classes, correct = len(truth.categories), examined.matches.correct
+    category, scores, ious = found.category[counted], found.scores[counted], examined.ious[counted]
     rho = ranking.grouped_spearman(
-        found.category[correct], found.scores[correct], matched.ious[correct], classes
+        found.category[correct], found.scores[correct], examined.ious[correct], classes
     )
     group = found.image[counted] * classes + category
     pairs, inverted = ranking.inversions(group, category, scores, ious, classes)
@@ -99,16 +99,16 @@ def class_table(matched: Matched, per_class_ap: Mapping[str, float]) -> list[dic
     for index, name in enumerate(truth.categories.unique_names):
         mine = found.category == index
         best = calibration.best_threshold(
-            found.scores[mine & counted], correct[mine & counted], int(matched.objects[index])
+            found.scores[mine & counted], correct[mine & counted], int(examined.objects[index])
         )
         rows.append(
             {
                 "id": truth.categories.ids[index],
                 "name": name,
-                "objects": int(matched.objects[index]),
+                "objects": int(examined.objects[index]),
                 "detections": int(mine.sum()),
                 "AP": per_class_ap[name],
-                **correlations(found.scores[mine], matched.ious[mine]),
+                **correlations(found.scores[mine], examined.ious[mine]),
                 "rho_cls": float(rho[index]),
                 "pairs": int(pairs[index]),
                 "inverted": int(inverted[index]),
@@ -120,12 +120,12 @@ def class_table(matched: Matched, per_class_ap: Mapping[str, float]) -> list[dic
     return rows
 
 
-def calibrate(matched: Matched) -> dict[str, Any]:
+def calibrate(examined: Examined) -> dict[str, Any]:
     """LaECE and LaACE (means over classes) and the bins of the reliability diagram over all."""
-    found, keep = matched.detections, matched.counted
-    classes = len(matched.ground_truth.categories)
-    category, scores, ious = found.category[keep], found.scores[keep], matched.ious[keep]
-    correct = matched.matches.correct[keep].astype(np.float64)
+    found, keep = examined.detections, examined.counted
+    classes = len(examined.ground_truth.categories)
+    category, scores, ious = found.category[keep], found.scores[keep], examined.ious[keep]
+    correct = examined.matches.correct[keep].astype(np.float64)
     bins = calibration.reliability(scores, ious)
     return {
         "LaECE": nan_mean(calibration.laece(category, scores, ious, classes)),

@@ -15,7 +15,7 @@ from pse_jax.evaluation.arrays import Floats, GroundTruth, Results
 from pse_jax.evaluation.coco import evaluate_coco
 from pse_jax.evaluation.correlation import correlations
 from pse_jax.evaluation.matching import best_iou
-from pse_jax.evaluation.measure import Matched
+from pse_jax.evaluation.measure import Examined
 from pse_jax.evaluation.precision import coco_ap
 
 
@@ -37,12 +37,12 @@ def with_transported_scores(detections: Results, ious: Floats) -> Results:
     return dataclasses.replace(detections, scores=scores)
 
 
-def oracles(matched: Matched) -> dict[str, dict[str, float]]:
+def oracles(examined: Examined) -> dict[str, dict[str, float]]:
     """AP, AP50 and AP75 of both oracles, by name."""
     better = {"transported": with_transported_scores, "iou": with_iou_scores}
     return {
         name: coco_ap(
-            matched.ground_truth, rescore(matched.detections, matched.ious), matched.pairs
+            examined.ground_truth, rescore(examined.detections, examined.ious), examined.pairs
         )
         for name, rescore in better.items()
     }

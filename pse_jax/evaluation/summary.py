@@ -11,46 +11,46 @@ from pse_jax.errors import ResultsError
 from pse_jax.evaluation import calibration, measure, tide
 from pse_jax.evaluation.arrays import xywh_to_xyxy
 from pse_jax.evaluation.coco import METRICS, evaluate_coco
-from pse_jax.evaluation.measure import Matched, nan_mean, ratio
+from pse_jax.evaluation.measure import Examined, nan_mean, ratio
 from pse_jax.evaluation.oracles import oracles
 from pse_jax.evaluation.ranking import worst_pairs
 
 
-def summarise(matched: Matched, examples: int) -> dict[str, Any]:
+def summarise(examined: Examined, examples: int) -> dict[str, Any]:
     """All numbers, with so many examples of worst-ranked pairs; NaN where undefined.
 
     `calibration` is None where scores are not probabilities.
     """
-    plain = evaluate_coco(matched.ground_truth, matched.detections)
-    classes = measure.class_table(matched, plain["per_class"])
-    found = matched.detections
-    pairs = worst_pairs(matched.best, found.image, found.scores, matched.ious, examples)
+    plain = evaluate_coco(examined.ground_truth, examined.detections)
+    classes = measure.class_table(examined, plain["per_class"])
+    found = examined.detections
+    pairs = worst_pairs(examined.best, found.image, found.scores, examined.ious, examples)
     try:
-        calibrated, note = measure.calibrate(matched), None
+        calibrated, note = measure.calibrate(examined), None
     except ResultsError as error:
         calibrated, note = None, f"left out: {error}"
     return {
         "files": {
-            "annotations": Path(matched.ground_truth.source).name,
-            "detections": Path(matched.detections.source).name,
+            "annotations": Path(examined.ground_truth.source).name,
+            "detections": Path(examined.detections.source).name,
         },
-        "counts": _counts(matched),
+        "counts": _counts(examined),
         "coco": {name: plain[name] for name in METRICS},
         "oracles": {"plain": {name: plain[name] for name in ("AP", "AP50", "AP75")}}
-        | oracles(matched),
-        "correlation": measure.correlation_table(matched),
-        "ranking": _ranking(matched, classes),
+        | oracles(examined),
+        "correlation": measure.correlation_table(examined),
+        "ranking": _ranking(examined, classes),
         "calibration": calibrated,
         "calibration_note": note,
-        "errors": _errors(matched, classes),
-        "threshold": _threshold(matched, classes),
+        "errors": _errors(examined, classes),
+        "threshold": _threshold(examined, classes),
         "classes": classes,
-        "examples": [_example(matched, *pair) for pair in pairs],
+        "examples": [_example(examined, *pair) for pair in pairs],
     }
 
 
-def _counts(matched: Matched) -> dict[str, int]:
-    truth, found = matched.ground_truth, matched.detections
+def _counts(examined: Examined) -> dict[str, int]:
+    truth, found = examined.ground_truth, examined.detections
     return {
         "images": len(truth.image_ids),
         "images_without_detections": len(truth.image_ids) - len(np.unique(found.image)),
@@ -58,12 +58,12 @@ def _counts(matched: Matched) -> dict[str, int]:
         "objects": int((~truth.crowd).sum()),
         "crowds": int(truth.crowd.sum()),
         "detections": len(found),
-        "ignored": int(matched.matches.ignored.sum()),
+        "ignored": int(examined.matches.ignored.sum()),
     }
 
 
-def _ranking(matched: Matched, classes: list[dict[str, Any]]) -> dict[str, Any]:
-    rho = measure.image_ranks(matched)
+def _ranking(examined: Examined, classes: list[dict[str, Any]]) -> dict[str, Any]:
+    rho = measure.image_ranks(examined)
     defined = ~np.isnan(rho)
     pairs, inverted = (sum(row[key] for row in classes) for key in ("pairs", "inverted"))
     per_class = np.array([row["rho_cls"] for row in classes])
@@ -77,48 +77,45 @@ def _ranking(matched: Matched, classes: list[dict[str, Any]]) -> dict[str, Any]:
         "inversion_rate": ratio(inverted, pairs),
         "inversion_rate_class_mean": nan_mean(np.array([row["inversion_rate"] for row in classes])),
         "per_image": {
-            str(matched.ground_truth.image_ids[index]): float(rho[index])
+            str(examined.ground_truth.image_ids[index]): float(rho[index])
             for index in np.flatnonzero(defined)
         },
     }
 
 
-def _errors(matched: Matched, classes: list[dict[str, Any]]) -> dict[str, Any]:
+def _errors(examined: Examined, classes: list[dict[str, Any]]) -> dict[str, Any]:
     """Counts at every score and above each class's best threshold, and the AP50 of each fix."""
+    truth, found, breakdown = examined.ground_truth, examined.detections, examined.breakdown
     limits = np.array([row["threshold"] for row in classes])
-    above = (
-        matched.detections.scores
-        >= np.where(np.isnan(limits), np.inf, limits)[matched.detections.category]
-    )
-    missed = int(matched.breakdown.missed.sum())
-    hit = np.zeros(len(matched.breakdown.missed), bool)
-    target = matched.breakdown.target[above]
+    above = found.scores >= np.where(np.isnan(limits), np.inf, limits)[found.category]
+    hit = np.zeros(len(breakdown.missed), bool)
+    target = breakdown.target[above]
     hit[target[target >= 0]] = True
-    missed_above = int((~hit & ~matched.ground_truth.crowd).sum())
+    missed = {"missed": int(breakdown.missed.sum())}
+    missed_above = {"missed": int((~hit & ~truth.crowd).sum())}
     return {
-        "counts": matched.breakdown.counts() | {"missed": missed},
-        "counts_at_best_threshold": matched.breakdown.counts(above) | {"missed": missed_above},
-        "delta_ap50": tide.delta_ap50(matched.ground_truth, matched.detections, matched.breakdown),
+        "counts": breakdown.counts() | missed,
+        "counts_at_best_threshold": breakdown.counts(above) | missed_above,
+        "delta_ap50": tide.delta_ap50(truth, found, breakdown),
     }
 
 
-def _threshold(matched: Matched, classes: list[dict[str, Any]]) -> dict[str, Any]:
-    keep = matched.counted
-    best = calibration.best_threshold(
-        matched.detections.scores[keep], matched.matches.correct[keep], int(matched.objects.sum())
-    )
+def _threshold(examined: Examined, classes: list[dict[str, Any]]) -> dict[str, Any]:
+    keep, objects = examined.counted, int(examined.objects.sum())
+    scores, correct = examined.detections.scores[keep], examined.matches.correct[keep]
+    best = calibration.best_threshold(scores, correct, objects)
     mean = nan_mean(np.array([row["f1"] for row in classes]))
     return {"overall": dataclasses.asdict(best), "class_mean_f1": mean}
 
 
-def _example(matched: Matched, better: int, worse: int) -> dict[str, Any]:
-    truth, found = matched.ground_truth, matched.detections
+def _example(examined: Examined, better: int, worse: int) -> dict[str, Any]:
+    truth, found = examined.ground_truth, examined.detections
     image = int(found.image[better])
     sides = {
         name: {
             "index": index,
             "score": float(found.scores[index]),
-            "iou": float(matched.ious[index]),
+            "iou": float(examined.ious[index]),
             "box_xyxy": _corners(found.boxes_xywh[index]),
         }
         for name, index in (("better_box", better), ("better_score", worse))
@@ -127,7 +124,7 @@ def _example(matched: Matched, better: int, worse: int) -> dict[str, Any]:
         "image_id": int(truth.image_ids[image]),
         "file_name": truth.image_names[image],
         "class": truth.categories.names[int(found.category[better])],
-        "object_xyxy": _corners(truth.boxes_xywh[int(matched.best[better])]),
+        "object_xyxy": _corners(truth.boxes_xywh[int(examined.best[better])]),
         **sides,
     }
 

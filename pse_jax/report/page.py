@@ -6,7 +6,7 @@ from typing import Any
 
 import jinja2
 
-from pse_jax.evaluation.measure import Matched, image_ranks
+from pse_jax.evaluation.measure import Examined, image_ranks
 from pse_jax.report import pictures, plots, style, tables
 
 PAGES = jinja2.Environment(
@@ -19,16 +19,16 @@ PAGES.filters |= {"number": tables.number, "percent": tables.percent}
 
 
 def write_report(
-    path: Path, matched: Matched, summary: dict[str, Any], images: Path | None
+    path: Path, examined: Examined, summary: dict[str, Any], images: Path | None
 ) -> None:
     """Writes the page; without `images`, the images' folder, its examples are sentences only."""
-    found, keep = matched.detections, matched.counted
-    correct, objects = matched.matches.correct[keep], int(matched.objects.sum())
-    rho = image_ranks(matched)
+    found, keep = examined.detections, examined.counted
+    correct, objects = examined.matches.correct[keep], int(examined.objects.sum())
+    rho = image_ranks(examined)
     figures = {
         "oracles": plots.ladder(summary["oracles"]),
         "ranking": plots.image_ranks(rho[rho == rho]),
-        "correlation": plots.scatter(found.scores, matched.ious),
+        "correlation": plots.scatter(found.scores, examined.ious),
         "errors": plots.errors(summary["errors"]),
         "threshold": plots.f1(found.scores[keep], correct, objects),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pse_jax.data.coco import load_ground_truth, load_results
 from pse_jax.evaluation.arrays import nan_to_none
-from pse_jax.evaluation.measure import match_up
+from pse_jax.evaluation.measure import examine
 from pse_jax.evaluation.summary import summarise
 from pse_jax.report import tables
 from pse_jax.report.page import write_report
@@ -34,12 +34,12 @@ def main(argv: Sequence[str]) -> int:
     found = load_results(options.detections, truth)
     if options.images is not None:
         check_images(options.images, truth, found)
-    matched = match_up(truth, found)
-    summary = summarise(matched, options.examples)
+    examined = examine(truth, found)
+    summary = summarise(examined, options.examples)
     out.mkdir(parents=True, exist_ok=True)
     content = json.dumps(nan_to_none(summary), indent=1, allow_nan=False)
     (out / "analysis.json").write_text(content + "\n", "utf-8")
-    write_report(out / "report.html", matched, summary, options.images)
+    write_report(out / "report.html", examined, summary, options.images)
     print(tables.render(summary))
     print(f"wrote {out / 'analysis.json'} and {out / 'report.html'}")
     return 0

@@ -125,8 +125,8 @@ def test_fast_ap_is_pycocotools(seed, cap, monkeypatch):
             found, image=many[0], category=many[1], boxes_xywh=boxes,
             scores=rng.integers(1, 50, len(boxes)) / 50,
         )  # fmt: skip
-    matched = measure.match_up(truth, found)
-    got = precision.coco_ap(truth, found, matched.pairs)
+    examined = measure.examine(truth, found)
+    got = precision.coco_ap(truth, found, examined.pairs)
     expected = evaluate_coco(truth, found, areas=False)
     for name, value in got.items():
         assert value == pytest.approx(expected[name], abs=1e-12)
@@ -159,12 +159,12 @@ def test_every_kind_of_error():
         ],
         truth,
     )
-    matched = measure.match_up(truth, found)
-    kinds = [tide.KINDS[index] for index in matched.breakdown.kind]
+    examined = measure.examine(truth, found)
+    kinds = [tide.KINDS[index] for index in examined.breakdown.kind]
     assert kinds == ["correct", "duplicate", "localisation", "class", "both", "background",
                      "ignored"]  # fmt: skip
-    assert matched.breakdown.missed.tolist() == [False, False, False, True, False]
-    gains = tide.delta_ap50(truth, found, matched.breakdown)
+    assert examined.breakdown.missed.tolist() == [False, False, False, True, False]
+    gains = tide.delta_ap50(truth, found, examined.breakdown)
     # class 1 has 2 objects, AP50 51/101; class 2 has 2, AP50 0.
     assert evaluate_coco(truth, found)["AP50"] == pytest.approx(51 / 202)
     # fixed: right, wrong, right; 51 recall levels at 1 and 50 at 2/3
@@ -177,8 +177,8 @@ def test_every_kind_of_error():
 @pytest.mark.parametrize("seed", range(12))
 def test_errors_are_the_loop(seed):
     truth, found = random_case(seed)
-    matched = measure.match_up(truth, found)
-    for d, kind in enumerate(matched.breakdown.kind):
+    examined = measure.examine(truth, found)
+    for d, kind in enumerate(examined.breakdown.kind):
         own, other = 0.0, 0.0
         for g in range(len(truth.image)):
             if truth.image[g] == found.image[d] and not truth.crowd[g]:
@@ -187,9 +187,9 @@ def test_errors_are_the_loop(seed):
                     own = max(own, value)
                 else:
                     other = max(other, value)
-        if matched.matches.correct[d]:
+        if examined.matches.correct[d]:
             expected = "correct"
-        elif matched.matches.ignored[d]:
+        elif examined.matches.ignored[d]:
             expected = "ignored"
         elif 0.1 <= own < 0.5:
             expected = "localisation"
@@ -200,15 +200,15 @@ def test_errors_are_the_loop(seed):
         else:
             expected = "background" if max(own, other) < 0.1 else "both"
         assert tide.KINDS[kind] == expected
-    counts = matched.breakdown.counts()
+    counts = examined.breakdown.counts()
     assert sum(counts.values()) == len(found)
-    assert all(gain >= 0 for gain in tide.delta_ap50(truth, found, matched.breakdown).values())
+    assert all(gain >= 0 for gain in tide.delta_ap50(truth, found, examined.breakdown).values())
 
 
 def test_nothing_to_analyse_is_said():
     truth = load_ground_truth(instances([]))
     with pytest.raises(ResultsError, match=r"no detections.*score threshold"):
-        measure.match_up(truth, load_results([], truth))
+        measure.examine(truth, load_results([], truth))
     row = {"image_id": 10, "category_id": 7, "bbox": [0, 0, 1, 1], "score": 0.5}
     with pytest.raises(ResultsError, match="no objects"):
-        measure.match_up(truth, load_results([row], truth))
+        measure.examine(truth, load_results([row], truth))

@@ -68,7 +68,7 @@ def inspect_image(
     score = jax.nn.sigmoid(predictions.class_logits.max(axis=-1))
 
     def detect(rule: InferenceConfig) -> PaddedDetections:
-        return postprocess.detect(predictions, size_hw, image_valid, shape, rule, grid)
+        return postprocess.detections(predictions, size_hw, image_valid, shape, rule, grid)
 
     everything = dataclasses.replace(rule, nms_threshold=2.0, max_detections=CANDIDATES)
     return {

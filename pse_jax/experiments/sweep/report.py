@@ -9,7 +9,7 @@ from typing import Any
 from pse_jax.experiments.sweep.plan import Sweep, describe
 from pse_jax.experiments.sweep.results import FAILED, FINISHED, METRICS, Outcome
 from pse_jax.experiments.sweep.statistics import CONFIDENCE, estimate, paired_difference
-from pse_jax.experiments.sweep.variants import BASELINE, OVERVIEW, TABLES, Table
+from pse_jax.experiments.sweep.variants import BASELINE, OVERVIEW, TABLES, Comparison
 from pse_jax.report.tables import align
 
 PERCENT = ("AP", "AR", "oracle")  # metrics whose names start so, in percent
@@ -37,14 +37,14 @@ def markdown(sweep: Sweep, outcomes: list[Outcome]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _tables(sweep: Sweep) -> list[Table]:
+def _tables(sweep: Sweep) -> list[Comparison]:
     """The tables that were asked for, and one of the variants that are in none of them."""
     tables = [TABLES[name] for name in sweep.tables]
     shown = {name for table in tables for name in table.variants} - {BASELINE}
     others = tuple(name for name in sweep.variants if name not in shown)
     if others == (BASELINE,):
         return tables
-    return [*tables, Table("Other variants" if tables else "Variants", others, OVERVIEW)]
+    return [*tables, Comparison("Other variants" if tables else "Variants", others, OVERVIEW)]
 
 
 def _values(outcomes: Iterable[Outcome], variant: str, metric: str) -> dict[int, float]:
@@ -67,7 +67,7 @@ def _headline(sweep: Sweep, outcomes: list[Outcome]) -> str:
     )
 
 
-def _table(table: Table, outcomes: list[Outcome]) -> list[str]:
+def _table(table: Comparison, outcomes: list[Outcome]) -> list[str]:
     """Means, and paired differences to the baseline."""
     names = [NAMES.get(metric, metric) for metric in table.metrics]
     base = [_values(outcomes, BASELINE, metric) for metric in table.metrics]

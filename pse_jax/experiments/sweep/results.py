@@ -63,11 +63,11 @@ def _ranking(trial: Trial, numbers: dict[str, Any]) -> dict[str, Any]:
     found = load_results(detections_file(trial.folder, numbers["step"]), truth)
     values: dict[str, Any] = dict.fromkeys(RANKING)
     try:
-        matched = measure.match_up(truth, found)
-        classes = measure.class_table(matched, numbers["per_class"])
-        values["rho_img"] = measure.nan_mean(measure.image_ranks(matched))
+        examined = measure.examine(truth, found)
+        classes = measure.class_table(examined, numbers["per_class"])
+        values["rho_img"] = measure.nan_mean(measure.image_ranks(examined))
         values["rho_cls"] = measure.nan_mean(np.array([row["rho_cls"] for row in classes]))
-        values["LaECE"] = measure.calibrate(matched)["LaECE"]
+        values["LaECE"] = measure.calibrate(examined)["LaECE"]
     except ResultsError:  # no detections
         pass
     file.write_text(json.dumps(nan_to_none(values)) + "\n")

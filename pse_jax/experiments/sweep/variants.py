@@ -48,7 +48,7 @@ VARIANTS: dict[str, Overrides] = {BASELINE: BASELINE_OVERRIDES, **GRID, **LOSSES
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class Comparison:
     """Variants below one another, metrics beside one another."""
 
     title: str
@@ -60,17 +60,17 @@ AP = ("AP", "AP50", "AP75", "APS", "APM", "APL")
 CORRELATION = ("PCC", "SCC", "KCC", "rho_img", "rho_cls")
 OVERVIEW = ("AP", "AP50", "AP75", *CORRELATION, "oracle_gap", "LaECE")
 
-TABLES: dict[str, Table] = {
-    "I": Table(
+TABLES: dict[str, Comparison] = {
+    "I": Comparison(
         "Table I: the association losses", (BASELINE, "pse", "pce"), (*AP, "AR1", "AR10", "AR100")
     ),
-    "II": Table(
+    "II": Comparison(
         "Table II: score and IoU of the final detections",
         (BASELINE, "pse", "pce"),
         ("detections", *CORRELATION, "oracle_AP", "oracle_gap", "LaECE"),
     ),
-    "III": Table(
+    "III": Comparison(
         "Table III: slope k and weight β of PSE", (BASELINE, *GRID), (*AP, "PCC", "oracle_gap")
     ),
-    "losses": Table("Every loss of the family", (BASELINE, *LOSSES), OVERVIEW),
+    "losses": Comparison("Every loss of the family", (BASELINE, *LOSSES), OVERVIEW),
 }
