@@ -102,6 +102,6 @@ def test_a_figure_draws_its_surface(place):
 def test_the_printed_table_has_it(place):
     printed = command(place, "losses").splitlines()
     row, settles = (line.split() for line in printed if line.split()[:1] == ["huber"])
-    assert row == ["huber", "Huber", "element", "focal,", "iou_balanced", "Huber,", "1964"]
+    assert row == ["huber", "Huber", "elementwise", "focal,", "iou_balanced", "Huber,", "1964"]
     scores = [float(value) for value in settles[1:8]]
     assert scores == sorted(scores) and scores[-1] == 1.0
