@@ -83,9 +83,8 @@ class LossConfig:
     box: Literal["iou", "giou"] = "iou"  # iou: Eq. (6)
     box_weight: NonNegative = 1.0  # λ of Eq. (6)
     box_by_centerness: bool = False  # weigh each positive's box loss so, as FCOS; the paper: no
-    iou_smooth: NonNegative = (
-        1.0  # px² (relu: strides²) added to both areas, by the authors; 0: Eq. (7)
-    )
+    # px² (relu: strides²), added to both areas, by the authors; 0: Eq. (7)
+    iou_smooth: NonNegative = 1.0
     association: str = "pse"  # Eq. (8); none, or another of losses/table.py
     beta: NonNegative = 1.0  # weight of the association loss
     k: NonNegative = 1.0  # slope: the score is drawn to k·IoU

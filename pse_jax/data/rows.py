@@ -189,5 +189,5 @@ class Problems:
     def report(self) -> None:
         """Logs one line per kind."""
         for kind, count in self.counts.items():
-            some = "; ".join(self.examples[kind]) + ("; ..." if count > EXAMPLES_SHOWN else "")
-            logger.warning("%s: %d x %s (%s)", self.file, count, kind, some)
+            shown = "; ".join(self.examples[kind]) + ("; ..." if count > EXAMPLES_SHOWN else "")
+            logger.warning("%s: %d x %s (%s)", self.file, count, kind, shown)

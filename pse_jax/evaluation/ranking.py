@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from pse_jax.evaluation.arrays import Floats, Ints
+from pse_jax.evaluation.tide import BACKGROUND
 
-TOUCHING = 0.1  # TIDE's t_b: below it a box is on the background
 CELLS = 1 << 21  # pairs compared at once: bounds the memory
 
 
@@ -71,10 +71,10 @@ def worst_pairs(
 ) -> list[tuple[int, int]]:
     """At most `count` pairs (better, worse) on one object in which the worse box has the score.
 
-    The paper's Fig. 2(b). Worst first by (IoU gap) x (score gap), one pair an image. `best` is the
-    object that each detection lies on, with an IoU of `TOUCHING` at least.
+    The paper's Fig. 2(b). Worst first by (IoU gap) x (score gap), one pair per image. `best` is the
+    object that each detection lies on, with an IoU of `BACKGROUND` at least.
     """
-    on_object = np.flatnonzero(ious >= TOUCHING)
+    on_object = np.flatnonzero(ious >= BACKGROUND)
     found: list[tuple[float, int, int]] = []
     for better, worse in ordered_pairs(best[on_object], ious[on_object]):
         better, worse = on_object[better], on_object[worse]

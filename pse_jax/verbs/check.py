@@ -15,8 +15,12 @@ from pse_jax.verbs import flags
 def main(argv: Sequence[str]) -> int:
     parser = flags.parser("check", __doc__)
     flags.add_config(parser)
-    parser.add_argument("--annotations", metavar="FILE", help="one file in COCO's format instead")
-    parser.add_argument("--images", metavar="DIR", help="folder of the images of --annotations")
+    parser.add_argument(
+        "--annotations", type=flags.path, metavar="FILE", help="one file in COCO's format instead"
+    )
+    parser.add_argument(
+        "--images", type=flags.path, metavar="DIR", help="folder of the images of --annotations"
+    )
     options = flags.parse(parser, argv)
     if bool(options.config) == bool(options.annotations):
         parser.error("give either --config or --annotations")
