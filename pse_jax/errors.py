@@ -34,3 +34,7 @@ class WeightsError(UserError):
 
 class TrainingError(UserError):
     """Training that cannot continue."""
+
+
+class WriteError(UserError):
+    """A file or folder that cannot be written: a full disk, a read-only or impossible path."""

@@ -31,7 +31,7 @@ FLOORS = (
     ("boxes", "points"),
     ("distributed",),
     ("progress",),
-    ("categories", "config"),
+    ("categories", "config", "files"),
     ("errors",),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
