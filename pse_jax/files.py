@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from pathlib import Path
 
 from pse_jax.errors import WriteError
@@ -21,31 +20,22 @@ def write_whole(path: Path, content: str | bytes, what: str) -> None:
             unharmed.
     """
     data = content.encode() if isinstance(content, str) else content
-    beside = None
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, 0o666 & ~_umask())
+        with beside.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(handle)
+            os.fsync(file.fileno())
         os.replace(beside, path)
         _sync_folder(path.parent)
     except OSError as error:
-        if beside is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         held = "the file of that name is as it was" if path.exists() else "nothing was written"
         raise WriteError(
             f"{path}: cannot write {what}: {error.strerror or error}; {held}. "
             "Make room or the folder writable, and run the same command again"
         ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:
