@@ -12,8 +12,9 @@ from pse_jax.models.layers import Conv
 
 
 def upsample(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Nearest neighbour, twice as large."""
-    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+    """Nearest neighbour, twice as large; its gradient, a sum over four pixels, is float32."""
+    wide = x.astype(jnp.float32)
+    return jnp.repeat(jnp.repeat(wide, 2, axis=1), 2, axis=2).astype(x.dtype)
 
 
 class FPN(nn.Module):

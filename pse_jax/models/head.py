@@ -5,6 +5,7 @@ Dimensions: b images, p locations, c classes.
 
 import dataclasses
 import math
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,9 @@ from pse_jax.models.layers import Conv, GroupNorm
 from pse_jax.points import STRIDES
 
 normal = nn.initializers.normal(0.01)
+# e^20 = 5e8 px: beyond that the gradient of the IoU, an area over a squared area, underflows; under
+# e^-30 = 1e-13 px the intersection of two boxes does, and the logarithm of the IoU is not finite.
+EXPONENTS = (-30.0, 20.0)
 
 
 @jax.tree_util.register_dataclass
@@ -27,6 +31,19 @@ class Predictions:
     class_logits: Float[Array, "*b p c"]
     distances: Float[Array, "*b p 4"]  # px, left top right bottom; never negative
     quality_logits: Float[Array, "*b p"] | None = None  # centre-ness or IoU; the paper has none
+
+
+def to_distances(
+    scaled: Float[Array, "*n 4"], stride: int, how: Literal["exp", "relu"]
+) -> Float[Array, "*n 4"]:
+    """Distances in px of what the network says: its exponential (FCOS), or strides (AdelaiDet).
+
+    The exponent is cut to `EXPONENTS`. FCOS does not cut it: one location in the background whose
+    exponential overflows makes its gradient 0 x infinity behind a finite loss.
+    """
+    if how == "exp":
+        return jnp.exp(jnp.clip(scaled, *EXPONENTS))
+    return nn.relu(scaled) * stride
 
 
 class Tower(nn.Module):
@@ -63,7 +80,9 @@ class Tower(nn.Module):
 class Head(nn.Module):
     """Class logits and distances to the four edges, at every location of every level.
 
-    With `quality` also one logit per location for the quality of its box, on either tower.
+    With `quality` also one logit per location for the quality of its box, on either tower. The
+    convolutions that put these out are float32 whatever `dtype` is: with bfloat16's eight bits,
+    boxes of some hundred pixels are off by several and most scores are equal to others.
     """
 
     num_classes: int
@@ -87,9 +106,7 @@ class Head(nn.Module):
 
         def output(features: int, name: str, bias: float = 0.0) -> Conv:
             constant = nn.initializers.constant(bias)
-            return Conv(
-                features, 3, kernel_init=normal, bias_init=constant, dtype=self.dtype, name=name
-            )
+            return Conv(features, 3, kernel_init=normal, bias_init=constant, name=name)
 
         class_tower, box_tower = tower("class_tower"), tower("box_tower")
         class_conv = output(self.num_classes, "class_conv", -math.log((1 - c.prior) / c.prior))
@@ -98,15 +115,14 @@ class Head(nn.Module):
         scales = self.param("scales", nn.initializers.ones_init(), (len(pyramid),))
 
         def flat(level: Float[Array, "b h w c"]) -> Float[Array, "b p c"]:
-            return level.astype(jnp.float32).reshape(len(level), -1, level.shape[-1])
+            return level.reshape(len(level), -1, level.shape[-1])
 
         logits, distances, quality = [], [], []
         for i, (features, stride) in enumerate(zip(pyramid, STRIDES, strict=True)):
             class_features, box_features = class_tower(features), box_tower(features)
             logits.append(flat(class_conv(class_features)))
             scaled = scales[i] * flat(box_conv(box_features))
-            # In float32 always: in bfloat16 one step of the exponent is several pixels.
-            distances.append(jnp.exp(scaled) if c.distances == "exp" else nn.relu(scaled) * stride)
+            distances.append(to_distances(scaled, stride, c.distances))
             if quality_conv is not None:
                 on_class = c.quality_tower == "class"
                 quality.append(flat(quality_conv(class_features if on_class else box_features)))

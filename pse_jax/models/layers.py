@@ -4,6 +4,7 @@ Dimensions: b images, h rows, w columns, c channels.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -13,12 +14,75 @@ from jaxtyping import Array, Float
 
 # kaiming_uniform(a=1): U(±sqrt(3 / fan_in)), of the ResNet and the pyramid (fcos_core, fpn.py).
 kaiming_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernels, outputs
 
 
-class Conv(nn.Module):
+def product(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c c2"], stride: int
+) -> Float[Array, "b h2 w2 c2"]:
     """A convolution, padded symmetrically by half its kernel.
 
     Flax's "SAME" pads (0, 1) at stride 2; PyTorch, and so every published weight, pads (1, 1).
+    """
+    size, pad = len(kernel), len(kernel) // 2
+    if size == 1:
+        # A matrix product: on CPU a 1x1 convolution's weight gradient takes 6 times as long.
+        return x[:, ::stride, ::stride] @ kernel[0, 0]
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=LAYOUT
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def mixed_product(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c c2"], stride: int
+) -> Float[Array, "b h2 w2 c2"]:
+    """`product` of activations in bfloat16 and a float32 kernel, in bfloat16.
+
+    The kernel's gradient is a sum over every location of every image. Differentiation alone would
+    round each device's share of it to bfloat16 and add those up in bfloat16; here it is float32
+    from the first product to the sum over all devices.
+    """
+    return product(x, kernel.astype(x.dtype), stride)
+
+
+def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return mixed_product(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride: int, saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    rounded = kernel.astype(x.dtype)
+    (of_x,) = jax.linear_transpose(lambda x: product(x, rounded, stride), x)(slope)
+    size, pad = len(kernel), len(kernel) // 2
+    if size == 1:
+        seen = x[:, ::stride, ::stride]
+        of_kernel = jnp.einsum("bhwi,bhwo->io", seen, slope, preferred_element_type=jnp.float32)[
+            None, None
+        ]
+    else:  # images and channels change places: x is correlated with the slope, spread by the stride
+        reach = [(n - 1) * stride + 1 for n in slope.shape[1:3]]
+        ends = [size - 1 + r - n - pad for r, n in zip(reach, x.shape[1:3], strict=True)]
+        of_kernel = jax.lax.conv_general_dilated(
+            x,
+            slope,
+            (1, 1),
+            [(pad, end) for end in ends],
+            rhs_dilation=(stride, stride),
+            dimension_numbers=("CHWN", "IHWO", "HWNC"),
+            preferred_element_type=jnp.float32,
+        )
+    return of_x, of_kernel
+
+
+mixed_product.defvjp(_forward, _backward)
+
+
+class Conv(nn.Module):
+    """A convolution with `product`'s padding, in the type `dtype`; the bias is added in float32.
+
+    A bias added in bfloat16 would have its gradient summed in bfloat16, over every location: from
+    some hundred terms on, such a sum stands still.
     """
 
     features: int
@@ -31,28 +95,21 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        size, pad = self.kernel, self.kernel // 2
+        size = self.kernel
         kernel = self.param("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if size == 1:
-            # A matrix product: on CPU a 1x1 convolution's weight gradient takes 6 times as long.
-            x = x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
-        else:
-            x = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                (self.stride, self.stride),
-                ((pad, pad), (pad, pad)),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
+        multiply = product if jnp.dtype(self.dtype) == jnp.float32 else mixed_product
+        x = multiply(x.astype(self.dtype), kernel, self.stride)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,))
-            x = x + bias.astype(self.dtype)
+            x = (x.astype(jnp.float32) + bias).astype(self.dtype)
         return x
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch normalisation folded to scale·x + bias; in the collection `frozen`, never trained."""
+    """Batch normalisation folded to scale·x + bias; in the collection `frozen`, never trained.
+
+    In float32: a scale rounded to bfloat16 is wrong the same way in every pixel.
+    """
 
     dtype: DTypeLike = jnp.float32
 
@@ -60,7 +117,7 @@ class FrozenBatchNorm(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         scale = self.variable("frozen", "scale", jnp.ones, x.shape[-1:]).value
         bias = self.variable("frozen", "bias", jnp.zeros, x.shape[-1:]).value
-        return x * scale.astype(self.dtype) + bias.astype(self.dtype)
+        return (x.astype(jnp.float32) * scale + bias).astype(self.dtype)
 
 
 class GroupNorm(nn.Module):
