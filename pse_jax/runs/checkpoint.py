@@ -225,7 +225,9 @@ def read_arrays(path: Path, meta: Tree, item: str, shapes: Any) -> Any:
 
 @functools.cache
 def _silence_late_reads() -> None:
-    """Where one read fails, TensorStore prints a traceback for each that ends after it."""
+    """Where one read fails, the others that fail or end after it would each print a traceback."""
+    late = "Task exception was never retrieved"
+    logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith(late))
     print_it = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
