@@ -28,6 +28,10 @@ class CheckpointError(UserError):
     """A checkpoint that is missing or does not fit."""
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint whose content is not what was saved."""
+
+
 class WeightsError(UserError):
     """A file of weights that cannot be found, read or used."""
 

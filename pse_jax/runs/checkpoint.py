@@ -2,13 +2,19 @@
 
 DIR/checkpoints/STEP holds the newest states, to resume from; DIR/best/STEP the parameters with the
 highest AP so far. Each has the items `params` (with the folded batch norms) and `meta` (JSON: the
-configuration, the category table, versions); the former also `training` (all the rest).
+configuration, the category table, versions, and a checksum of every array and of itself); the
+former also `training` (all the rest). Older ones have no checksums.
 """
 
+import functools
+import json
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
@@ -16,16 +22,20 @@ from pse_jax import __version__, distributed
 from pse_jax.categories import Categories
 from pse_jax.config import to_dict
 from pse_jax.detector import Detector
-from pse_jax.errors import CheckpointError
+from pse_jax.errors import CheckpointError, DamagedError
 from pse_jax.models import Variables
+from pse_jax.runs import checksums
 from pse_jax.runs.folder import Run
+from pse_jax.runs.steps import find, remedy, set_aside, steps
 
 Tree = dict[str, Any]
 Options = ocp.CheckpointManagerOptions
 
+logger = logging.getLogger(__name__)
+
 
 class Checkpoints:
-    """The checkpoints of one run, while it trains."""
+    """The checkpoints of one run, while it trains; made after `restore.newest`."""
 
     def __init__(self, run: Run, keep: int):
         self.run = run
@@ -36,53 +46,43 @@ class Checkpoints:
             run.best.absolute(), options=Options(max_to_keep=1, enable_async_checkpointing=False)
         )
 
-    def save(self, detector: Detector, training: Tree) -> None:
+    def save(self, detector: Detector, training: Tree, window: list[Tree] | None = None) -> None:
         """Writes a state to resume from, in the background.
 
         Args:
             detector: as it is after `detector.step` steps.
             training: everything else that the next step needs.
+            window: metrics that are not yet written to the log.
         """
         if detector.step in self.latest.all_steps():
             return
-        items = _items(detector, training=ocp.args.StandardSave(training))
+        items = _items(detector, {"window": window or []}, training=training)
         self.latest.save(detector.step, args=items)
 
     def save_if_best(self, detector: Detector, ap: float) -> None:
         """Replaces the best parameters by these, unless the best had a higher AP.
 
-        The decision rests on what the checkpoint itself says, so that all processes take the same.
+        The decision rests on what the checkpoint itself says. One that is damaged is set aside.
         """
-        last = self.best.latest_step()
-        if last is not None:
-            if detector.step <= last or ap < _read_meta(self.best, last)["AP"]:
-                return
-        self.best.save(detector.step, args=_items(detector, {"AP": ap}))
 
-    def restore(
-        self, variables: Variables, training: Tree, mesh: Mesh
-    ) -> tuple[Variables, Tree] | None:
-        """The newest state, or None if there is none; the arguments give the shapes.
+        def decide() -> np.int32:
+            there = steps(self.run.best)
+            if not there:
+                return np.int32(1)
+            path = self.run.best / str(there[-1])
+            try:
+                meta = read_meta(path)
+                read_arrays(path, meta, "params", with_frozen(detector.variables))
+            except CheckpointError as error:
+                logger.error("%s; the parameters of step %d replace it", error, detector.step)
+                set_aside(path)
+                return np.int32(1)
+            return np.int32(detector.step > there[-1] and ap >= meta.get("AP", 0.0))
 
-        Raises:
-            CheckpointError: if the folder holds a detector that was not trained in it.
-        """
-        step = self.latest.latest_step()
-        if step is None:
-            return None
-        if not (self.run.checkpoints / str(step) / "training").exists():
-            raise CheckpointError(
-                f"{self.run.folder} holds imported weights, to be evaluated, not a run to resume; "
-                "to train from them, give --config.model.init_from=FILE and another --workdir"
-            )
-        restored = self.latest.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(_targets(variables, mesh)),
-                training=ocp.args.StandardRestore(_targets(training, mesh)),
-            ),
-        )
-        return restored["params"], restored["training"]
+        replace = distributed.from_main(decide, like=np.int32(0))
+        if replace:
+            self.best.reload()
+            self.best.save(detector.step, args=_items(detector, {"AP": ap}))
 
     def preempted(self, step: int) -> bool:
         """Whether the system asked any process of this run to stop (SIGTERM)."""
@@ -107,39 +107,22 @@ def save_detector(detector: Detector, run: Run) -> None:
         manager.save(detector.step, args=_items(detector))
 
 
-def find(run: Run, which: str) -> tuple[Path, int]:
-    """The folder and step of a checkpoint: "best", "latest" or a step's number.
-
-    Where nothing has been evaluated yet, the best is the latest.
-
-    Raises:
-        CheckpointError: if it does not exist; names those that do.
-    """
-    latest, best = (_steps(folder) for folder in (run.checkpoints, run.best))
-    if which == "best" and best:
-        return run.best, best[-1]
-    if which in ("best", "latest") and latest:
-        return run.checkpoints, latest[-1]
-    if which.isdigit():
-        for folder, steps in ((run.checkpoints, latest), (run.best, best)):
-            if int(which) in steps:
-                return folder, int(which)
-    have = f"latest: steps {latest or 'none'}, best: step {best or 'none'}"
-    raise CheckpointError(
-        f"{run.folder} has no checkpoint {which!r} (it has {have}); train one with "
-        f"`python train.py --config CONFIG --workdir {run.folder}` or give another --workdir"
-    )
-
-
 def read_categories(run: Run, which: str) -> Categories:
     """The category table of a checkpoint.
 
     Raises:
-        CheckpointError: if there is no such checkpoint.
+        CheckpointError: if there is no such checkpoint, or it is damaged.
     """
     folder, step = find(run, which)
-    with ocp.CheckpointManager(folder.absolute()) as manager:
-        meta = _read_meta(manager, step)
+    path = folder / str(step)
+    try:
+        return categories_of(read_meta(path))
+    except DamagedError as error:
+        raise CheckpointError(f"{error}. {remedy(run, path)}") from error
+
+
+def categories_of(meta: Tree) -> Categories:
+    """The category table in the metadata of a checkpoint."""
     return Categories(tuple(meta["category_ids"]), tuple(meta["category_names"]))
 
 
@@ -147,44 +130,115 @@ def read_variables(run: Run, which: str, shapes: Variables, mesh: Mesh) -> tuple
     """Parameters and step of a checkpoint.
 
     Raises:
-        CheckpointError: if it does not exist or holds another model than `shapes`.
+        CheckpointError: if it does not exist, is damaged or holds another model than `shapes`.
     """
     folder, step = find(run, which)
-    wanted = _targets({"frozen": {}} | shapes, mesh)
-    with ocp.CheckpointManager(folder.absolute()) as manager:
-        try:
-            restored = manager.restore(
-                step, args=ocp.args.Composite(params=ocp.args.StandardRestore(wanted))
-            )
-        except ValueError as error:
-            raise CheckpointError(
-                f"the checkpoint {folder / str(step)} does not hold the model of this "
-                f"configuration: {error}"
-            ) from error
-    return restored["params"], step
+    path = folder / str(step)
+    try:
+        params = read_arrays(path, read_meta(path), "params", with_frozen(shapes))
+    except DamagedError as error:
+        raise CheckpointError(f"{error}. {remedy(run, path)}") from error
+    return distributed.to_every_device(params, mesh), step
 
 
-def _items(detector: Detector, more: Tree | None = None, **items: Any) -> ocp.args.Composite:
+def with_frozen(variables: Variables) -> Variables:
+    """The item `params`: it has `frozen` also where nothing is."""
+    return {"frozen": {}} | variables
+
+
+def _items(
+    detector: Detector, more: Tree | None = None, training: Tree | None = None
+) -> ocp.args.Composite:
     """A detector, and what someone who finds the checkpoint needs to know to use it."""
+    trees = {"params": with_frozen(detector.variables)}
+    trees |= {} if training is None else {"training": training}
     meta = {
+        "step": detector.step,
         "config": to_dict(detector.config),
         "category_ids": list(detector.categories.ids),
         "category_names": list(detector.categories.names),
         "versions": {"pse_jax": __version__, "jax": jax.__version__},
         **(more or {}),
+        # Only the main process writes JSON.
+        "arrays": checksums.describe(trees) if distributed.is_main() else {},
     }
-    params = ocp.args.StandardSave({"frozen": {}} | detector.variables)
-    return ocp.args.Composite(params=params, meta=ocp.args.JsonSave(meta), **items)
+    meta["crc32"] = checksums.of_json(meta)
+    arrays = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+    return ocp.args.Composite(meta=ocp.args.JsonSave(meta), **arrays)
 
 
-def _read_meta(manager: ocp.CheckpointManager, step: int) -> Tree:
-    return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+def read_meta(path: Path) -> Tree:
+    """The metadata of a checkpoint, DIR/checkpoints/STEP or DIR/best/STEP.
+
+    Raises:
+        DamagedError: if they cannot be read, or are not those that were saved.
+    """
+    file = path / "meta" / "metadata"
+    try:
+        meta = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not valid JSON"
+        raise DamagedError(f"{path} is damaged: {file.relative_to(path)}: {why}") from error
+    needed = {"config", "category_ids", "category_names"}
+    if not isinstance(meta, dict) or not needed <= meta.keys():
+        raise DamagedError(f"{path} is damaged: meta/metadata lacks what every checkpoint has")
+    if {"arrays", "crc32", "step"} & meta.keys():
+        if meta.get("crc32") != checksums.of_json(meta) or "arrays" not in meta:
+            raise DamagedError(f"{path} is damaged: meta/metadata is not what was saved")
+        if str(meta["step"]) != path.name:
+            raise DamagedError(f"{path} is damaged: it holds step {meta['step']}")
+    return meta
 
 
-def _targets(shapes: Any, mesh: Mesh) -> Any:
-    sharding = distributed.replicated(mesh)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+def read_arrays(path: Path, meta: Tree, item: str, shapes: Any) -> Any:
+    """The arrays of an item, on the host of this process alone; verified if they can be.
+
+    Raises:
+        DamagedError: if they cannot be read, or are not those that were saved.
+        CheckpointError: if they are of another model than `shapes`.
+    """
+    described = meta.get("arrays")
+    if described is not None:
+        described = {k: v for k, v in described.items() if k.startswith(f"{item}/")}
+        _check_model(path, checksums.mismatch(described, {item: shapes}))
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}
+    )
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    wanted = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), shapes)
+    _silence_late_reads()
+    try:
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
+            args = ocp.args.StandardRestore(wanted)
+            arrays = reader.restore((path / item).absolute(), args=args)
+    except Exception as error:  # whatever Orbax and TensorStore raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if described is None and "tree structures do not match" in first:
+            _check_model(path, "its arrays have other names")
+        raise DamagedError(f"{path} is damaged: {item} cannot be read: {first[:200]}") from error
+    if described is None:
+        _check_model(path, checksums.mismatch(checksums.describe({item: arrays}), {item: shapes}))
+    elif what := checksums.damaged(described, {item: arrays}):
+        raise DamagedError(f"{path} is damaged: {what}")
+    return arrays
 
 
-def _steps(folder: Path) -> list[int]:
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+@functools.cache
+def _silence_late_reads() -> None:
+    """Where one read fails, the others that fail or end after it would each print a traceback."""
+    late = "Task exception was never retrieved"
+    logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith(late))
+    print_it = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            print_it(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def _check_model(path: Path, difference: str | None) -> None:
+    if difference:
+        raise CheckpointError(
+            f"the checkpoint {path} does not hold the model of this configuration: {difference}"
+        )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pse_jax.detector import Detector
 from pse_jax.runs.checkpoint import Checkpoints
 from pse_jax.runs.evaluate import evaluate
 from pse_jax.runs.folder import Run
-from pse_jax.training import optimizer
+from pse_jax.training import optimizer, resume
 from pse_jax.training.reporting import Reporter
 from pse_jax.training.step import TrainState, create_state, make_train_step
 from pse_jax.weights.start import initial_variables
@@ -27,8 +28,20 @@ from pse_jax.weights.start import initial_variables
 logger = logging.getLogger(__name__)
 
 
-def train(config: Config, folder: str | Path) -> dict[str, Any] | None:
+def train(
+    config: Config,
+    folder: str | Path,
+    *,
+    allow_change: Collection[str] = (),
+    from_checkpoint: Path | None = None,
+) -> dict[str, Any] | None:
     """Trains, or resumes the run in `folder`; returns the final evaluation's numbers.
+
+    Args:
+        config: what to train; resuming, that of the run.
+        folder: of the run.
+        allow_change: fields in which it may differ from the run's.
+        from_checkpoint: DIR/checkpoints/STEP of another run, the state that a new run starts from.
 
     Returns None if the system asked the run to stop (SIGTERM): its state is saved, and the same
     command resumes it.
@@ -40,9 +53,10 @@ def train(config: Config, folder: str | Path) -> dict[str, Any] | None:
     run = Run(Path(folder).expanduser())
     rows = distributed.local_rows(config.data.batch_size)
     distributed.local_rows(config.inference.batch_size)
-    run.claim(config)
+    origin = resume.check_origin(run, from_checkpoint)
+    run.claim(config, allow_change)
     with progress.log_to(run.log if distributed.is_main() else None):
-        return _train(config, run, rows)
+        return _train(config, run, rows, origin)
 
 
 def _new_state(
@@ -57,7 +71,7 @@ def _new_state(
     return dataclasses.replace(state, **initial_variables(config, state.variables, mesh))
 
 
-def _train(config: Config, run: Run, rows: slice) -> dict[str, Any] | None:
+def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[str, Any] | None:
     total = config.optimizer.steps
     mesh = distributed.make_mesh()
     data = sources.locate(config.data)
@@ -70,32 +84,41 @@ def _train(config: Config, run: Run, rows: slice) -> dict[str, Any] | None:
 
     model = models.create(config.model, len(categories))
     sgd = optimizer.create(config.optimizer, config.model)
-    shapes = jax.eval_shape(lambda key: create_state(model, sgd, key), jax.random.key(0))
+    saved = resume.saved_state(config, run, origin, model, categories, mesh)
+    state, window = saved or (_new_state(config, model, sgd, mesh), [])
     checkpoints = Checkpoints(run, config.train.keep_checkpoints)
-    if saved := checkpoints.restore(shapes.variables, shapes.training, mesh):
-        state = TrainState(**saved[0], **saved[1])
-    else:
-        state = _new_state(config, model, sgd, mesh)
     start = int(state.step)
-    report = Reporter(config, run, train_set, plan, start)
-    report.introduce(shapes.params, val_set)
+    report = Reporter(config, run, train_set, plan, start, window)
+    report.introduce(state.params, val_set)
     train_step = make_train_step(model, sgd, config, mesh)
 
     def save(step: int) -> None:
-        checkpoints.save(Detector(config, categories, state.variables, step), state.training)
+        detector = Detector(config, categories, state.variables, step)
+        checkpoints.save(detector, state.training, report.window())
 
     def evaluate_now(step: int) -> dict[str, Any]:
         detector = Detector(config, categories, state.variables, step)
         numbers = evaluate(detector, val_set, run.folder)
-        report.writer.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})
         checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
+        # The row comes last: where it is, the evaluation is complete.
+        report.writer.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})
         return numbers
+
+    def is_due(step: int) -> bool:
+        every = config.train.eval_every
+        return bool(every) and step % every == 0 and 0 < step < total
 
     incoming = batches(
         train_set, plan, rows=rows, threads=data.threads, prefetch=data.prefetch, start=start
     )
     step = start
     try:
+        if origin:
+            save(start)
+        if is_due(start) and not resume.is_evaluated(run, start):
+            logger.info("the evaluation of step %d was not completed: it is made up now", start)
+            evaluate_now(start)
+            report.clock.start()
         for step, batch in enumerate(report.clock.timed(incoming), start + 1):
             state, scalars = train_step(state, distributed.to_devices(batch, mesh))
             report.step(step, scalars, compiled=train_step._cache_size())  # pyright: ignore
@@ -104,11 +127,11 @@ def _train(config: Config, run: Run, rows: slice) -> dict[str, Any] | None:
             if checkpoints.preempted(step):
                 save(step)
                 break
-            if config.train.eval_every and step % config.train.eval_every == 0 and step < total:
+            if is_due(step):
                 evaluate_now(step)
                 report.clock.start()
-        report.close_window(step)
         if step >= total:
+            report.close_window(step)
             return evaluate_now(step)
         logger.warning("asked to stop: step %d is saved; the same command resumes", step)
         return None

@@ -50,6 +50,11 @@ def labels(params: dict[str, Any], model: ModelConfig) -> dict[str, Any]:
     )
 
 
+def carry_over(state: tuple[Any, ...], like: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An optimiser's state for one that clips or does not: clipping precedes and keeps nothing."""
+    return (*like[:-1], state[-1])
+
+
 def create(config: OptimizerConfig, model: ModelConfig) -> optax.GradientTransformation:
     """Plain SGD: g ← g + decay·p; v ← momentum·v + g; p ← p - rate·v.
 

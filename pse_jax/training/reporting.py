@@ -22,12 +22,20 @@ logger = logging.getLogger(__name__)
 class Reporter:
     """Collects the metrics of steps without waiting for them, and every so often reports."""
 
-    def __init__(self, config: Config, run: Run, dataset: Dataset, plan: TrainPlan, start: int):
+    def __init__(
+        self,
+        config: Config,
+        run: Run,
+        dataset: Dataset,
+        plan: TrainPlan,
+        start: int,
+        window: list[dict[str, Any]],
+    ):
         self.config, self.run, self.dataset, self.plan = config, run, dataset, plan
         self.start = start
         self.writer = ScalarWriter(run, start, config.train.tensorboard)
         self.clock = Clock()
-        self.pending: list[tuple[int, dict[str, jax.Array]]] = []
+        self.pending: list[tuple[int, dict[str, Any]]] = [(m.pop("step"), m) for m in window]
         self.compiled = self.seen_compiled = 0
         self.bar = progress.bar(config.optimizer.steps, "train", initial=start)
 
@@ -66,8 +74,17 @@ class Reporter:
             self.compiled = compiled
             shape = self.plan[step - 1].shape_hw
             logger.info("compiled the step for %dx%d images (%d so far)", *shape[::-1], compiled)
-        if step % self.config.train.log_every == 0:
+        if step % self.config.train.log_every == 0 or step == self.config.optimizer.steps:
             self.close_window(step)
+
+    def window(self) -> list[dict[str, Any]]:
+        """The metrics that are not yet written: a checkpoint keeps them for the next Reporter."""
+        fetched = jax.device_get([metrics for _, metrics in self.pending])
+        steps = [step for step, _ in self.pending]
+        return [
+            {"step": step, **{name: np.asarray(value).item() for name, value in metrics.items()}}
+            for step, metrics in zip(steps, fetched, strict=True)
+        ]
 
     def close_window(self, step: int) -> None:
         """Fetches, checks and writes the metrics that are pending."""
@@ -123,6 +140,9 @@ class Reporter:
                 raise TrainingError(
                     f"{int(in_a_row)} steps in a row, up to {step}, had a loss or gradient that is "
                     "not finite; the parameters are those before them. Look at the images named "
-                    "in the log, lower config.optimizer.learning_rate, lengthen its warm-up, or "
-                    "set config.optimizer.clip_norm"
+                    "in the log. To resume with a lower learning rate, add "
+                    f"--config.optimizer.learning_rate={self.config.optimizer.learning_rate / 2:g} "
+                    "--allow-change=optimizer.learning_rate to the same command; in the same way "
+                    "optimizer.warmup_steps or optimizer.clip_norm. To go further back, add "
+                    f"--from-checkpoint={self.run.checkpoints}/STEP and another --workdir"
                 )

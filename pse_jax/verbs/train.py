@@ -1,8 +1,20 @@
-"""Trains a detector and evaluates it at the end; the same command again resumes the run."""
+"""Trains a detector and evaluates it at the end; the same command again resumes the run.
 
+To resume with other values of some fields, name them:
+  python train.py --config FILE --workdir runs/a --config.optimizer.learning_rate=0.005
+      --allow-change=optimizer.learning_rate
+To train from a state of another run, in a new folder, by default with that run's configuration:
+  python train.py --from-checkpoint=runs/a/checkpoints/8000 --workdir runs/b
+      --config.optimizer.learning_rate=0.005
+"""
+
+import argparse
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from pse_jax.config import Config, leaves
+from pse_jax.errors import ConfigError
 from pse_jax.verbs import flags
 
 
@@ -10,8 +22,25 @@ def main(argv: Sequence[str]) -> int:
     parser = flags.parser("train", __doc__)
     flags.add_config(parser)
     flags.add_workdir(parser, "folder of the run; by default runs/NAME, NAME being config.name")
+    parser.add_argument(
+        "--allow-change",
+        metavar="FIELDS",
+        default="",
+        help="fields that may have other values than the run in DIR had up to now, with commas "
+        "between; DIR/config_history.jsonl records what changed at which step",
+    )
+    parser.add_argument(
+        "--from-checkpoint",
+        type=flags.path,
+        metavar="DIR/checkpoints/STEP",
+        help="start the new run in --workdir from this state of another run: parameters, "
+        "velocities and step",
+    )
     options = flags.parse(parser, argv)
-    config = flags.config_of(options)
+    if options.from_checkpoint and not options.workdir:
+        parser.error("--from-checkpoint starts a new run: --workdir is missing")
+    config = _config_of(options)
+    allow_change = fields(options.allow_change)
     flags.prepare(config)
 
     # Slow imports only now: a wrong flag or value is answered at once.
@@ -19,5 +48,31 @@ def main(argv: Sequence[str]) -> int:
     from pse_jax.training.loop import train
 
     distributed.initialize()
-    train(config, options.workdir or Path("runs", config.name))
+    workdir = options.workdir or Path("runs", config.name)
+    train(config, workdir, allow_change=allow_change, from_checkpoint=options.from_checkpoint)
     return 0
+
+
+def _config_of(options: argparse.Namespace) -> Config:
+    """That of --config, or else of the run that --from-checkpoint names; with the overrides."""
+    if options.config or not options.from_checkpoint:
+        return flags.config_of(options)
+    return flags.run_of(options, workdir=options.from_checkpoint.absolute().parents[1])[1]
+
+
+def fields(text: str) -> list[str]:
+    """The fields of `a.b,c`, a section standing for all of its fields.
+
+    Raises:
+        ConfigError: for a name that is no field.
+    """
+    known = [path for path, _, _ in leaves(Config())]
+    chosen = []
+    for name in filter(None, (part.strip().removeprefix("config.") for part in text.split(","))):
+        found = [path for path in known if path == name or path.startswith(f"{name}.")]
+        if not found:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigError(f"--allow-change: there is no field {name!r}{hint}")
+        chosen += found
+    return chosen

@@ -19,7 +19,7 @@ from pse_jax.categories import COCO, Categories  # noqa: E402
 from pse_jax.data import sources  # noqa: E402
 from pse_jax.errors import CheckpointError, ConfigError, UserError, WeightsError  # noqa: E402
 from pse_jax.models.resnet import BLOCKS  # noqa: E402
-from pse_jax.runs.checkpoint import Checkpoints  # noqa: E402
+from pse_jax.runs import restore  # noqa: E402
 from pse_jax.runs.evaluate import evaluate  # noqa: E402
 from pse_jax.runs.folder import Run  # noqa: E402
 from pse_jax.runs.load import load_run  # noqa: E402
@@ -127,7 +127,7 @@ def test_an_imported_folder_cannot_be_trained_in_or_overwritten(
     with pytest.raises(CheckpointError, match="holds a run already"):
         import_file(file, run)
     with pytest.raises(CheckpointError, match="init_from=FILE and another --workdir"):
-        Checkpoints(Run(run), 2).restore({}, {}, one_device_mesh)
+        restore.newest(Run(run), lambda meta: ({}, {}), one_device_mesh)
 
 
 def test_flags_change_the_configuration_before_the_model_is_built(tmp_path, short_resnet):
