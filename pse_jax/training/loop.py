@@ -9,13 +9,14 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from pse_jax import distributed, models, progress
+from pse_jax import distributed, models, progress, stopping
 from pse_jax.config import Config
 from pse_jax.config_checks import validate
 from pse_jax.data import sources
 from pse_jax.data.pipeline import batches
 from pse_jax.data.plan import TrainPlan, buckets_for
 from pse_jax.detector import Detector
+from pse_jax.runs.agreement import check_agreement
 from pse_jax.runs.checkpoint import Checkpoints
 from pse_jax.runs.evaluate import evaluate
 from pse_jax.runs.folder import Run
@@ -64,6 +65,9 @@ def _train(config: Config, run: Run, rows: slice) -> dict[str, Any] | None:
     train_set, val_set = sources.open_train(data), sources.open_split(data, "val")
     categories = train_set.categories
     sources.check_categories(categories, val_set.categories, "the training data")
+    check_agreement(
+        config, {"training data": train_set, "validation data": val_set}, command="train"
+    )
     plan = TrainPlan(
         buckets_for(train_set.sizes_hw, data), data.batch_size, config.seed, data.flip, total
     )
@@ -86,7 +90,10 @@ def _train(config: Config, run: Run, rows: slice) -> dict[str, Any] | None:
 
     def evaluate_now(step: int) -> dict[str, Any]:
         detector = Detector(config, categories, state.variables, step)
-        numbers = evaluate(detector, val_set, run.folder)
+        save(step)
+        checkpoints.latest.wait_until_finished()
+        with stopping.nothing_to_save(f"during the evaluation of step {step}, which is saved"):
+            numbers = evaluate(detector, val_set, run.folder)
         report.writer.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})
         checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
         return numbers
@@ -98,6 +105,7 @@ def _train(config: Config, run: Run, rows: slice) -> dict[str, Any] | None:
     try:
         for step, batch in enumerate(report.clock.timed(incoming), start + 1):
             state, scalars = train_step(state, distributed.to_devices(batch, mesh))
+            stopping.save_from_now_on(distributed.stop_all)
             report.step(step, scalars, compiled=train_step._cache_size())  # pyright: ignore
             if step % config.train.checkpoint_every == 0 or step == total:
                 save(step)
