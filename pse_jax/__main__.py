@@ -49,17 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, ProcessError):
             peers.finish(peers.PATIENCE)  # the others say the same
-        peers.end_all(str(error), 2)
+        peers.end_all(f": {error}", 2)
         return 2
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
-        peers.end_all("it was stopped by Ctrl-C", stopping.INTERRUPTED)
+        peers.end_all(" was stopped by Ctrl-C", stopping.INTERRUPTED)
         return stopping.INTERRUPTED
     except Exception as error:
         peers.wait_for_bad_news()  # of which this error may be the consequence
         if peers.linked():
             traceback.print_exc()
-            peers.end_all(f"{type(error).__name__}: {error}", 1)
+            peers.end_all(f": {type(error).__name__}: {error}", 1)
         raise
 
 

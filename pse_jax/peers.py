@@ -7,12 +7,14 @@ computes or is suspended for long is never taken for dead.
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import logging
 import os
 import secrets
 import selectors
+import signal
 import socket
 import sys
 import threading
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 HOST_LOST_SECONDS = 60  # until a host that is cut off is noticed; a process that dies is at once
 LOST = 3  # the exit status of those that a process leaves behind
 PATIENCE = 5.0  # seconds that process 0 gives the others to end first
+LONGEST = 1 << 20  # bytes of a message
 FINISH_SECONDS = 300.0  # that processes may take to end normally after each other
 
 
@@ -33,14 +36,14 @@ class News:
 
     process: int
     host: str
-    text: str = ""  # why it ends early; empty: it is done
+    text: str = ""  # why it ends early, what follows "process 3 (host)"; empty: it is done
     status: int = 0  # the exit status, of all
 
 
 def _lost(process: int, host: str) -> News:
     text = (
-        "it is gone: killed, out of memory, preempted, or its host is lost (its own output may say "
-        "more). What was saved is safe: the same command, on every process, resumes"
+        " is gone: killed, out of memory, preempted, or its host is lost; its own output may say "
+        "more. What was saved is safe: the same command, on every process, resumes"
     )
     return News(process, host, text, LOST)
 
@@ -89,7 +92,7 @@ class Link:
             self.status = news.status
         if news.process != self.process:
             level = logging.ERROR if news.status else logging.WARNING
-            logger.log(level, "process %d (%s): %s", news.process, news.host, news.text)
+            logger.log(level, "process %d (%s)%s", news.process, news.host, news.text)
 
     def _watch(self) -> None:
         while self.status is None or (self.names and time.monotonic() < self.deadline):
@@ -114,9 +117,9 @@ class Link:
         try:
             for line in lines:
                 self._hear(connection, json.loads(line))
-        except (ValueError, TypeError):  # whoever this is, it is none of us
+        except (ValueError, TypeError, KeyError, AttributeError):  # whoever this is, it is no peer
             received = b""
-        if not received:
+        if not received or len(self.unread[connection]) > LONGEST:
             self.selector.unregister(connection)
             connection.close()
             who = self.names.pop(connection, None)
@@ -178,13 +181,24 @@ def join(process: int, address: str, invitation: str) -> None:
     _link.add(connection)
     _link.names[connection] = (0, host)
     _link.thread.start()
+    _delay_abort()
+
+
+def _delay_abort() -> None:
+    """Lets a process speak before JAX aborts it, which it does when process 0 dies.
+
+    The handler of SIGABRT is `sleep`, called with the signal's number: six seconds.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
 
 
 def end_all(text: str, status: int, last: Callable[[], None] | None = None) -> None:
     """Ends this process and all others, each with that status; returns only if there are none.
 
     Args:
-        text: why; the others say so, with this process's number and host.
+        text: why, what follows "process 3 (host)" in the message of the others.
         status: the exit status of all.
         last: is called before this process ends.
     """

@@ -96,7 +96,7 @@ def saving(newest: Callable[[], str]) -> Iterator[None]:
         yield
     except Stopped:
         logger.warning(training.farewell)
-        peers.end_all(f"it was {training.farewell}", 0, last=say_how_to_resume)
+        peers.end_all(f" was {training.farewell}", 0, last=say_how_to_resume)
     finally:
         _training = None
 
@@ -187,7 +187,7 @@ def _end(training: _Training | None, at_once: bool = False) -> None:
         text, status = training.farewell, 0
     logger.warning(text)
     last = say_how_to_resume if training else None
-    peers.end_all(f"it was {text}", status, last)
+    peers.end_all(f" was {text}", status, last)
     if last:
         last()
     peers.exit_now(status)

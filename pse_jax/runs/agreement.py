@@ -1,13 +1,13 @@
 """Whether the processes of one job have the same configuration, data and code."""
 
 import hashlib
+import importlib.metadata
 import json
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
 import numpy as np
 
@@ -22,6 +22,7 @@ MAY_DIFFER = (
     "data.root", "data.train_annotations", "data.train_images", "data.val_annotations",
     "data.val_images", "data.cache_dir", "data.threads", "data.prefetch",
 )  # fmt: skip
+LIBRARIES = ("jax", "jaxlib", "flax", "optax")
 FIELDS_SHOWN = 8
 PROCESSES_SHOWN = 3
 
@@ -44,8 +45,7 @@ def check_agreement(config: Config, datasets: Mapping[str, Dataset], **more: Any
     facts = {
         **{name: str(value) for name, value in more.items()},
         "the version of pse_jax": pse_jax.__version__,
-        "the version of jax": jax.__version__,
-        "the version of flax": flax.__version__,
+        **{f"the version of {name}": importlib.metadata.version(name) for name in LIBRARIES},
         **config_facts(config),
         **{k: v for name, data in datasets.items() for k, v in data_facts(name, data).items()},
         **code_facts(Path(pse_jax.__file__).parent),
@@ -80,10 +80,11 @@ def data_facts(name: str, dataset: Dataset) -> Facts:
 
 
 def code_facts(package: Path) -> Facts:
-    """A digest of every file of the package."""
+    """A digest of every file of the package, but for configurations, whose values are compared."""
     return {
         f"{package.name}/{file.relative_to(package).as_posix()}": _hash(file.read_bytes())
         for file in sorted(package.rglob("*.py"))
+        if file.parent.name != "configs"
     }
 
 

@@ -31,8 +31,7 @@ logger = logging.getLogger(__name__)
 def train(config: Config, folder: str | Path) -> dict[str, Any] | None:
     """Trains, or resumes the run in `folder`; returns the final evaluation's numbers.
 
-    Returns None if the system asked the run to stop (SIGTERM): its state is saved, and the same
-    command resumes it.
+    Returns None if it was asked to stop: its state is saved, and the same command resumes it.
 
     Raises:
         UserError: for whatever the user can fix.
@@ -91,7 +90,7 @@ def _train(config: Config, run: Run, rows: slice) -> dict[str, Any] | None:
     def evaluate_now(step: int) -> dict[str, Any]:
         detector = Detector(config, categories, state.variables, step)
         save(step)
-        checkpoints.latest.wait_until_finished()
+        checkpoints.wait()
         with stopping.nothing_to_save(f"during the evaluation of step {step}, which is saved"):
             numbers = evaluate(detector, val_set, run.folder)
         report.writer.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})
@@ -118,6 +117,7 @@ def _train(config: Config, run: Run, rows: slice) -> dict[str, Any] | None:
         report.close_window(step)
         if step >= total:
             return evaluate_now(step)
+        checkpoints.wait()
         logger.warning("asked to stop: step %d is saved; the same command resumes", step)
         return None
     finally:
