@@ -3,9 +3,11 @@
 import difflib
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 
-from pse_jax.errors import UserError
+from pse_jax import peers, stopping
+from pse_jax.errors import ProcessError, UserError
 
 VERBS = {
     "train": "train a detector, or resume a run",
@@ -25,7 +27,8 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Hands the command line to its verb and returns the exit status.
 
-    The one place where an error that the user can fix becomes a message and the status 2.
+    The one place where an error that the user can fix becomes a message and the status 2, where
+    Ctrl-C becomes 130, and where the other processes of this job learn of either.
     """
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if verb in ("-h", "--help"):
@@ -37,10 +40,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             close = difflib.get_close_matches(verb, VERBS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(VERBS)}"
             raise UserError(f"there is no verb {verb!r}; {hint}")
-        return importlib.import_module(f"pse_jax.verbs.{verb.replace('-', '_')}").main(rest)
+        with stopping.interruptible():
+            module = importlib.import_module(f"pse_jax.verbs.{verb.replace('-', '_')}")
+            status = module.main(rest)
+        peers.finish()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, ProcessError):
+            peers.finish(peers.PATIENCE)  # the others say the same
+        peers.end_all(f": {error}", 2)
         return 2
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        peers.end_all(" was stopped by Ctrl-C", stopping.INTERRUPTED)
+        return stopping.INTERRUPTED
+    except Exception as error:
+        peers.wait_for_bad_news()  # of which this error may be the consequence
+        if peers.linked():
+            traceback.print_exc()
+            peers.end_all(f": {type(error).__name__}: {error}", 1)
+        raise
 
 
 if __name__ == "__main__":

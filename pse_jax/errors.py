@@ -42,3 +42,7 @@ class TrainingError(UserError):
 
 class WriteError(UserError):
     """A file or folder that cannot be written: a full disk, a read-only or impossible path."""
+
+
+class ProcessError(UserError):
+    """Processes of one job that disagree, or of which another cannot continue; all raise it."""

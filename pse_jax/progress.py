@@ -1,7 +1,9 @@
 """Progress a person can see: a live bar on a terminal, plain lines in a log."""
 
 import contextlib
+import errno
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,20 @@ class _AboveBar(logging.Handler):
     """Writes to standard error, above a bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+            sys.stderr.flush()
+        except OSError as error:  # a line of the log is no reason to end
+            if error.errno in (errno.EIO, errno.EPIPE):
+                _lose_stderr()
+
+
+def _lose_stderr() -> None:
+    """The terminal is closed, or who read our output is gone: from now on it goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(nowhere, sys.stderr.fileno())
+    os.close(nowhere)
 
 
 def show_log() -> None:

@@ -30,6 +30,8 @@ FLOORS = (
     ("evaluation",),
     ("boxes", "points"),
     ("distributed",),
+    ("stopping",),
+    ("peers",),
     ("progress",),
     ("categories", "config", "files"),
     ("errors",),

@@ -1,4 +1,7 @@
-"""train.py as people run it: killed, asked to stop, and spread over two processes."""
+"""train.py as people run it: killed, asked to stop, and spread over two processes.
+
+The slow half is every signal at every moment: pytest -n 0 -m slow tests/test_processes.py
+"""
 
 import json
 import os
@@ -26,13 +29,14 @@ STEPS = 300  # of some 15 ms: enough for a signal to arrive on the way
 class Command:
     """train.py on the tiny configuration, in a process of its own."""
 
+    PROGRAM = ("train.py", "--config=tests/tiny_run.py")
+
     def __init__(self, cache: Path, workdir: Path, *flags: str, **environment: str):
         self.workdir = workdir
         self.process = subprocess.Popen(
             [
                 sys.executable,
-                "train.py",
-                "--config=tests/tiny_run.py",
+                *self.PROGRAM,
                 f"--workdir={workdir}",
                 f"--config.data.cache_dir={cache}",
                 f"--config.optimizer.steps={STEPS}",
@@ -46,6 +50,21 @@ class Command:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.seen = ""
+
+    def wait_for(self, text: str) -> None:
+        """Reads what it prints until a line has that text."""
+        stream = self.process.stdout
+        assert stream is not None
+        while text not in self.seen:
+            line = stream.readline()
+            assert line, self.seen
+            self.seen += line
+
+    def end(self) -> tuple[int, str]:
+        """Waits for the end: exit status, and all that was printed."""
+        output, _ = self.process.communicate(timeout=240)
+        return self.process.returncode, self.seen + output
 
     def steps(self) -> list[dict]:
         """What metrics.jsonl holds so far."""
@@ -105,21 +124,27 @@ def test_killed_then_asked_to_stop_then_finished(straight, cache, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, command.parameters(), straight.parameters())
 
 
-def test_two_processes_train_the_same_detector(straight, cache, tmp_path):
+def several(cache, workdir, *flags, each=((), ()), program=Command):
+    """One command in several processes; `each` has more flags of every one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    commands = [
-        Command(
+    return [
+        program(
             cache,
-            tmp_path,
-            "--config.optimizer.steps=6",
+            workdir,
+            *flags,
+            *more,
             JAX_COORDINATOR_ADDRESS=address,
-            JAX_NUM_PROCESSES="2",
+            JAX_NUM_PROCESSES=str(len(each)),
             JAX_PROCESS_ID=str(index),
         )
-        for index in range(2)
+        for index, more in enumerate(each)
     ]
+
+
+def test_two_processes_train_the_same_detector(straight, cache, tmp_path):
+    commands = several(cache, tmp_path, "--config.optimizer.steps=6")
     outputs = [command.finish() for command in commands]
     assert "2 process(es)" in outputs[0]
     together, alone = commands[0].steps(), straight.steps()
@@ -128,3 +153,165 @@ def test_two_processes_train_the_same_detector(straight, cache, tmp_path):
         for name in ("loss", "cls", "box", "assoc", "positives", "grad_norm"):
             # The order of the sums differs, and each step starts from the last one's rounding.
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4), (ours, theirs)
+
+
+def assert_resumable(output):
+    """The last line is the command, with nothing of a traceback before it."""
+    assert "Traceback" not in output
+    last = output.strip().splitlines()[-1]
+    assert re.search(r"to resume: \S+ train\.py --config=tests/tiny_run.py --workdir=", last), (
+        output
+    )
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(cache, tmp_path):
+    command = Command(cache, tmp_path, "--config.train.checkpoint_every=1000")
+    command.wait_for("step 4/")
+    command.process.send_signal(signal.SIGINT)
+    status, output = command.end()
+    assert status == 0, output
+    saved = re.search(r"step (\d+) is saved; the same command resumes", output)
+    assert saved and (tmp_path / "checkpoints" / saved[1]).is_dir(), output
+    assert_resumable(output)
+
+
+def test_processes_that_disagree_end_at_once_and_say_in_what(cache, tmp_path):
+    each = (("--config.seed=1",), ("--config.optimizer.steps=9", "--config.data.threads=1"))
+    for command in several(cache, tmp_path, each=each):
+        status, output = command.end()
+        assert status == 2 and "Traceback" not in output, output
+        assert re.search(r"config.seed: 1 in process 0 \(.*\); 0 in process 1 \(", output), output
+        assert re.search(r"config.optimizer.steps: 300 in process 0 .*; 9 in process 1", output)
+        assert "threads" not in output and "compiled the step" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_is_named_by_the_other_at_once(cache, tmp_path, victim):
+    commands = several(cache, tmp_path)
+    commands[0].wait_for("step 4/")
+    commands[victim].process.kill()
+    killed = time.time()
+    status, output = commands[1 - victim].end()
+    assert time.time() - killed < 20  # 84 s by JAX's heartbeat; here a second or two
+    assert status == 3, output
+    last = output.strip().splitlines()[-1]
+    assert f"process {victim} (" in last and "is gone: killed, out of memory" in last, output
+
+
+@pytest.mark.slow
+def test_data_that_one_process_lacks_end_all_with_its_message(cache, tmp_path):
+    command = Command(cache, tmp_path / "first", "--config.optimizer.steps=2")
+    command.finish()
+    data = next(cache.glob("shapes-*"))
+    flags = ["--config.data.source=coco", f"--config.data.root={data}"]
+    flags += ["--config.data.train_annotations=annotations/instances_train.json"]
+    flags += ["--config.data.val_annotations=annotations/instances_val.json"]
+    flags += ["--config.data.train_images=train", "--config.data.val_images=val"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    commands = several(cache, tmp_path / "run", *flags, each=((), (f"--config.data.root={empty}",)))
+    (status, output), (own_status, own_output) = [command.end() for command in commands]
+    assert (status, own_status) == (2, 2), output + own_output
+    assert f"error: {empty}" in own_output or f"at {empty}" in own_output
+    assert re.search(rf"process 1 \(.*\): .*{empty}", output), output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGTERM"])
+def test_a_signal_to_one_process_saves_and_ends_both(cache, tmp_path, name, victim):
+    commands = several(cache, tmp_path, "--config.train.checkpoint_every=1000")
+    commands[0].wait_for("step 4/")
+    commands[victim].process.send_signal(getattr(signal, name))
+    for command in commands:
+        status, output = command.end()
+        assert status == 0, output
+        saved = re.search(r"step (\d+) is saved", output)
+        assert saved and (tmp_path / "checkpoints" / saved[1]).is_dir(), output
+        assert_resumable(output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGTERM"])
+@pytest.mark.parametrize(
+    "moment, says", [("steps       0 to", "before the first step"), ("evaluate:", "evaluation")]
+)
+def test_where_nothing_is_to_be_saved_a_signal_ends_at_once(cache, tmp_path, name, moment, says):
+    """Before the first step, and in an evaluation that would take minutes."""
+    flags = ["--config.train.eval_every=2", "--config.data.shapes.val_images=20000"]
+    command = Command(cache, tmp_path, *(flags if says == "evaluation" else ()))
+    if says == "evaluation":
+        command.wait_until(lambda: (tmp_path / "checkpoints" / "2").is_dir())
+    else:
+        command.wait_for(moment)
+    command.process.send_signal(getattr(signal, name))
+    sent = time.time()
+    status, output = command.end()
+    assert status == 0 and time.time() - sent < 30, output
+    assert says in output and "nothing is lost" in output
+    assert_resumable(output)
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_stops_at_once_and_says_what_is_safe(cache, tmp_path):
+    command = Command(cache, tmp_path)
+    command.wait_until(lambda: (tmp_path / "checkpoints" / "20").is_dir())
+    command.process.send_signal(signal.SIGINT)
+    command.wait_for("asked to stop (Ctrl-C)")
+    command.process.send_signal(signal.SIGINT)
+    status, output = command.end()
+    if status:  # it may have been saved before the second
+        assert status == 130 and re.search(
+            r"stopped at once by Ctrl-C; step \d+ in .* is safe", output
+        )
+    assert_resumable(output)
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_does_not_keep_it_from_saving(cache, tmp_path):
+    """Nobody reads its output any more: every line that it writes fails."""
+    command = Command(cache, tmp_path, "--config.train.checkpoint_every=1000")
+    command.wait_for("step 4/")
+    command.process.stdout.close()
+    command.process.send_signal(signal.SIGHUP)
+    assert command.process.wait(timeout=240) == 0
+    assert re.search(r"step (\d+) is saved", (tmp_path / "train.log").read_text())
+
+
+@pytest.mark.slow
+def test_under_nohup_a_closed_terminal_changes_nothing(cache, tmp_path):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as nohup has it
+    try:
+        command = Command(cache, tmp_path, "--config.optimizer.steps=40")
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    command.wait_for("step 4/")
+    command.process.send_signal(signal.SIGHUP)
+    status, output = command.end()
+    assert status == 0 and "step 40/40" in output and "asked to stop" not in output
+
+
+class Evaluation(Command):
+    PROGRAM = ("eval.py",)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_an_evaluation_with_one_line(cache, tmp_path):
+    Command(cache, tmp_path, "--config.optimizer.steps=2").finish()
+    command = Evaluation(cache, tmp_path)
+    command.wait_for("evaluating step 2")
+    command.process.send_signal(signal.SIGINT)
+    status, output = command.end()
+    assert status == 130, output
+    assert output.strip().splitlines()[-1] == "stopped by Ctrl-C" and "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_evaluations_that_disagree_end_at_once_and_say_in_what(cache, tmp_path):
+    Command(cache, tmp_path, "--config.optimizer.steps=2").finish()
+    each = ((), ("--config.inference.nms_threshold=0.5",))
+    for command in several(cache, tmp_path, each=each, program=Evaluation):
+        status, output = command.end()
+        assert status == 2, output
+        assert re.search(r"config.inference.nms_threshold: 0.6 in process 0 .*; 0.5 in", output)

@@ -88,6 +88,10 @@ class Checkpoints:
         """Whether the system asked any process of this run to stop (SIGTERM)."""
         return jax.distributed.is_initialized() and self.latest.reached_preemption(step)
 
+    def wait(self) -> None:
+        """Waits until the last state is whole on the disk."""
+        self.latest.wait_until_finished()
+
     def close(self) -> None:
         """Waits until all is written."""
         self.latest.close()

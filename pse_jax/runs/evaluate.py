@@ -15,6 +15,7 @@ from pse_jax.detector import Detector
 from pse_jax.evaluation.arrays import nan_to_none
 from pse_jax.evaluation.oracles import score
 from pse_jax.report import tables
+from pse_jax.runs.agreement import check_agreement
 from pse_jax.runs.checkpoint import find
 from pse_jax.runs.folder import Run, changes, detections_file, numbers_file
 from pse_jax.runs.load import load_run, open_val
@@ -84,6 +85,7 @@ def evaluate_run(
     distributed.local_rows(config.inference.batch_size)  # or fail before anything is read
     detector = load_run(run, checkpoint, config)
     dataset = open_val(detector)
+    check_agreement(config, {"validation data": dataset}, command="eval", step=detector.step)
     changed = changes(run.config(), config, but=NO_MATTER)
     newest = find(run, "latest")[1]
     folder = out or run.folder

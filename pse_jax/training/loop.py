@@ -10,13 +10,14 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from pse_jax import distributed, models, progress
+from pse_jax import distributed, models, progress, stopping
 from pse_jax.config import Config
 from pse_jax.config_checks import validate
 from pse_jax.data import sources
 from pse_jax.data.pipeline import batches
 from pse_jax.data.plan import TrainPlan, buckets_for
 from pse_jax.detector import Detector
+from pse_jax.runs.agreement import check_agreement
 from pse_jax.runs.checkpoint import Checkpoints
 from pse_jax.runs.evaluate import evaluate
 from pse_jax.runs.folder import Run
@@ -43,8 +44,7 @@ def train(
         allow_change: fields in which it may differ from the run's.
         from_checkpoint: DIR/checkpoints/STEP of another run, the state that a new run starts from.
 
-    Returns None if the system asked the run to stop (SIGTERM): its state is saved, and the same
-    command resumes it.
+    Returns None if it was asked to stop: its state is saved, and the same command resumes it.
 
     Raises:
         UserError: for whatever the user can fix.
@@ -78,6 +78,9 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
     train_set, val_set = sources.open_train(data), sources.open_split(data, "val")
     categories = train_set.categories
     sources.check_categories(categories, val_set.categories, "the training data")
+    check_agreement(
+        config, {"training data": train_set, "validation data": val_set}, command="train"
+    )
     plan = TrainPlan(
         buckets_for(train_set.sizes_hw, data), data.batch_size, config.seed, data.flip, total
     )
@@ -98,7 +101,10 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
 
     def evaluate_now(step: int) -> dict[str, Any]:
         detector = Detector(config, categories, state.variables, step)
-        numbers = evaluate(detector, val_set, run.folder)
+        save(step)
+        checkpoints.wait()
+        with stopping.nothing_to_save(f"during the evaluation of step {step}, which is saved"):
+            numbers = evaluate(detector, val_set, run.folder)
         checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
         # The row comes last: where it is, the evaluation is complete.
         report.writer.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})
@@ -121,6 +127,7 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
             report.clock.start()
         for step, batch in enumerate(report.clock.timed(incoming), start + 1):
             state, scalars = train_step(state, distributed.to_devices(batch, mesh))
+            stopping.save_from_now_on(distributed.stop_all)
             report.step(step, scalars, compiled=train_step._cache_size())  # pyright: ignore
             if step % config.train.checkpoint_every == 0 or step == total:
                 save(step)
@@ -133,6 +140,7 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
         if step >= total:
             report.close_window(step)
             return evaluate_now(step)
+        checkpoints.wait()
         logger.warning("asked to stop: step %d is saved; the same command resumes", step)
         return None
     finally:

@@ -44,13 +44,29 @@ def main(argv: Sequence[str]) -> int:
     flags.prepare(config)
 
     # Slow imports only now: a wrong flag or value is answered at once.
-    from pse_jax import distributed
-    from pse_jax.training.loop import train
+    from pse_jax import stopping
 
-    distributed.initialize()
-    workdir = options.workdir or Path("runs", config.name)
-    train(config, workdir, allow_change=allow_change, from_checkpoint=options.from_checkpoint)
+    workdir, finished = options.workdir or Path("runs", config.name), None
+    with stopping.saving(lambda: newest(workdir)):
+        from pse_jax import distributed
+        from pse_jax.training.loop import train
+
+        distributed.initialize()
+        finished = train(
+            config,
+            workdir,
+            allow_change=allow_change,
+            from_checkpoint=options.from_checkpoint,
+        )
+    if finished is None:
+        stopping.say_how_to_resume()
     return 0
+
+
+def newest(workdir: Path) -> str:
+    """Which state a run would resume from."""
+    steps = [int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
+    return f"step {max(steps)} in {workdir} is safe" if steps else "nothing was saved yet"
 
 
 def _config_of(options: argparse.Namespace) -> Config:

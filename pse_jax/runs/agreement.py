@@ -1,0 +1,133 @@
+"""Whether the processes of one job have the same configuration, data and code."""
+
+import hashlib
+import importlib.metadata
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import pse_jax
+from pse_jax import distributed
+from pse_jax.config import Config, leaves
+from pse_jax.data.dataset import Dataset
+from pse_jax.errors import ProcessError
+
+# Where the data are on this host and how it reads them; what they hold is compared.
+MAY_DIFFER = (
+    "data.root", "data.train_annotations", "data.train_images", "data.val_annotations",
+    "data.val_images", "data.cache_dir", "data.threads", "data.prefetch",
+)  # fmt: skip
+LIBRARIES = ("jax", "jaxlib", "flax", "optax")
+FIELDS_SHOWN = 8
+PROCESSES_SHOWN = 3
+
+Facts = dict[str, str]
+
+
+def check_agreement(config: Config, datasets: Mapping[str, Dataset], **more: Any) -> None:
+    """Compares all processes; with one, does nothing.
+
+    Args:
+        config: what to train or to evaluate.
+        datasets: opened, by what messages call them. Compared are the annotations, not the pixels.
+        more: whatever else must be the same.
+
+    Raises:
+        ProcessError: on every process, if they differ; names what, both values and whose they are.
+    """
+    if jax.process_count() == 1:
+        return
+    facts = {
+        **{name: str(value) for name, value in more.items()},
+        "the version of pse_jax": pse_jax.__version__,
+        **{f"the version of {name}": importlib.metadata.version(name) for name in LIBRARIES},
+        **config_facts(config),
+        **{k: v for name, data in datasets.items() for k, v in data_facts(name, data).items()},
+        **code_facts(Path(pse_jax.__file__).parent),
+    }
+    told = distributed.exchange(json.dumps([socket.gethostname(), facts]))
+    hosts, everyone = zip(*(json.loads(one) for one in told), strict=True)
+    if message := disagreement(hosts, everyone):
+        raise ProcessError(message)
+
+
+def config_facts(config: Config) -> Facts:
+    """Every field that must be the same on every host."""
+    return {
+        f"config.{path}": repr(value) for path, _, value in leaves(config) if path not in MAY_DIFFER
+    }
+
+
+def data_facts(name: str, dataset: Dataset) -> Facts:
+    """Counts and digests of what is learned from."""
+    parts = {
+        "categories": [np.array([repr(dataset.categories)])],
+        "image ids": [dataset.image_ids],
+        "image names": [np.array(dataset.image_names, str)],
+        "image sizes": [dataset.sizes_hw],
+        "boxes": [dataset.boxes_xywh, dataset.image, dataset.area, dataset.crowd],
+        "labels": [dataset.category],
+    }
+    return {
+        f"the {part} of the {name}": f"{len(arrays[0])} ({_digest(*arrays)})"
+        for part, arrays in parts.items()
+    }
+
+
+def code_facts(package: Path) -> Facts:
+    """A digest of every file of the package, but for configurations, whose values are compared."""
+    return {
+        f"{package.name}/{file.relative_to(package).as_posix()}": _hash(file.read_bytes())
+        for file in sorted(package.rglob("*.py"))
+        if file.parent.name != "configs"
+    }
+
+
+def disagreement(hosts: Sequence[str], facts: Sequence[Facts]) -> str:
+    """What differs, in words; empty if nothing does.
+
+    Args:
+        hosts: their names, by process.
+        facts: what each process has; they need not have the same names.
+    """
+    names = dict.fromkeys(name for one in facts for name in one)
+    lines = []
+    for name in names:
+        owners: dict[str, list[int]] = {}
+        for process, one in enumerate(facts):
+            owners.setdefault(one.get(name, "absent"), []).append(process)
+        if len(owners) > 1:
+            parts = (f"{value} in {_processes(who, hosts)}" for value, who in owners.items())
+            lines.append(f"  {name}: {'; '.join(parts)}")
+    if not lines:
+        return ""
+    if len(lines) > FIELDS_SHOWN:
+        lines[FIELDS_SHOWN:] = [f"  and {len(lines) - FIELDS_SHOWN} more"]
+    return "\n".join(
+        [
+            "the processes of this job disagree:",
+            *lines,
+            "Start all of them with the same command, data and version of the code",
+        ]
+    )
+
+
+def _processes(who: list[int], hosts: Sequence[str]) -> str:
+    """`process 3 (hostB)`, or several."""
+    shown = ", ".join(f"{process} ({hosts[process]})" for process in who[:PROCESSES_SHOWN])
+    more = len(who) - PROCESSES_SHOWN
+    return f"process{'es' * (len(who) > 1)} {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    """Of their bytes, shapes and types."""
+    return _hash(*(repr((a.shape, str(a.dtype))).encode() + a.tobytes() for a in arrays))
+
+
+def _hash(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:12]

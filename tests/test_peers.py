@@ -1,0 +1,129 @@
+"""The connections between processes, in processes that do nothing else: who ends, how and why."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# What each process does once all are connected; `me` is its number.
+PROGRAM = """
+import pathlib, sys, time
+from pse_jax import peers
+from pse_jax.progress import show_log
+show_log()
+me, count, folder = int(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
+invitation = folder / "invitation"
+def wait_for(file):
+    while not file.exists():
+        time.sleep(0.01)
+if me == 0:
+    (folder / "part").write_text(peers.listen())
+    (folder / "part").rename(invitation)
+    while len(peers._link.names) < count - 1:
+        time.sleep(0.01)
+    (folder / "ready").touch()
+else:
+    wait_for(invitation)
+    peers.join(me, "127.0.0.1", invitation.read_text())
+wait_for(folder / "ready")
+print("ready", flush=True)
+"""
+
+
+class Group:
+    """So many processes, connected; each then runs `after`."""
+
+    def __init__(self, count, folder, after="time.sleep(120)"):
+        words = [sys.executable, "-c", PROGRAM + after]
+        self.processes = [
+            subprocess.Popen(
+                [*words, str(i), str(count), str(folder)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for i in range(count)
+        ]
+        for process in self.processes:
+            assert process.stdout and process.stdout.readline() == "ready\n"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+    def outcomes(self, seconds=60):
+        """Exit status and output of each."""
+        outputs = [process.communicate(timeout=seconds)[0] for process in self.processes]
+        return [(p.returncode, out) for p, out in zip(self.processes, outputs, strict=True)]
+
+
+@pytest.mark.parametrize("victim", [0, 2], ids=["process 0", "another"])
+def test_the_death_of_one_ends_all_others_by_name(tmp_path, victim):
+    with Group(3, tmp_path) as group:
+        group.processes[victim].kill()
+        outcomes = group.outcomes(seconds=30)  # of 120 that they would sleep
+    for process, (status, output) in enumerate(outcomes):
+        if process != victim:
+            assert status == 3, output
+            assert f"process {victim} (" in output and ") is gone: killed, out of" in output
+            assert "the same command, on every process, resumes" in output
+
+
+@pytest.mark.parametrize("culprit", [0, 2], ids=["process 0", "another"])
+def test_the_error_of_one_ends_all_others_with_its_message_and_status(tmp_path, culprit):
+    after = f"me == {culprit} and peers.end_all(': no annotations at /x', 2)\ntime.sleep(120)"
+    with Group(3, tmp_path, after) as group:
+        outcomes = group.outcomes(seconds=30)
+    for process, (status, output) in enumerate(outcomes):
+        assert status == 2, output
+        assert ("): no annotations at /x" in output) == (process != culprit)
+        if process != culprit:
+            assert f"process {culprit} (" in output
+
+
+def test_processes_that_end_normally_one_after_the_other_are_not_missed(tmp_path):
+    after = "time.sleep(me * 0.7)\npeers.finish()\nprint('end', me)"
+    with Group(3, tmp_path, after) as group:
+        outcomes = group.outcomes()
+    assert outcomes == [(0, f"end {i}\n") for i in range(3)]
+    (tmp_path / "other").mkdir()
+    after = "time.sleep((2 - me) * 0.7)\npeers.finish()\nprint('end', me)"
+    with Group(3, tmp_path / "other", after) as group:
+        outcomes = group.outcomes()
+    assert outcomes == [(0, f"end {i}\n") for i in range(3)]
+
+
+def test_who_is_busy_or_suspended_is_not_taken_for_dead(tmp_path):
+    """One process holds Python's lock in a single long operation, another is stopped."""
+    after = "me == 1 and len(str(3 ** 400_000))\nme == 2 or time.sleep(2)\npeers.finish()"
+    after = "import sys; sys.set_int_max_str_digits(0)\n" + after
+    with Group(3, tmp_path, after) as group:
+        group.processes[0].send_signal(signal.SIGSTOP)
+        time.sleep(1.5)  # what is tested: that nothing happens meanwhile
+        assert [process.poll() for process in group.processes] == [None] * 3
+        group.processes[0].send_signal(signal.SIGCONT)
+        assert group.outcomes() == [(0, "")] * 3
+
+
+def test_a_stranger_that_connects_is_ignored(tmp_path):
+    after = """
+import json, socket
+if me == 1:
+    port = int(invitation.read_text().split()[0])
+    for hello in (b"GET / HTTP/1.1", b'{"token": "x", "process": 1}', b"[1]", b"1", b"\\xff", b""):
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            stranger.sendall(hello and hello + b"\\n")
+peers.finish()
+"""
+    with Group(2, tmp_path, after) as group:
+        assert group.outcomes() == [(0, "")] * 2
