@@ -38,3 +38,7 @@ class TrainingError(UserError):
 
 class WriteError(UserError):
     """A file or folder that cannot be written: a full disk, a read-only or impossible path."""
+
+
+class LockError(UserError):
+    """A folder that another process is writing to."""

@@ -38,11 +38,13 @@ def train(config: Config, folder: str | Path) -> dict[str, Any] | None:
     """
     validate(config)
     run = Run(Path(folder).expanduser())
+    run.make()  # before devices are touched
     rows = distributed.local_rows(config.data.batch_size)
     distributed.local_rows(config.inference.batch_size)
-    run.claim(config)
-    with progress.log_to(run.log if distributed.is_main() else None):
-        return _train(config, run, rows)
+    with run.writing():
+        run.claim(config)
+        with progress.log_to(run.log if distributed.is_main() else None):
+            return _train(config, run, rows)
 
 
 def _new_state(
@@ -82,11 +84,13 @@ def _train(config: Config, run: Run, rows: slice) -> dict[str, Any] | None:
     train_step = make_train_step(model, sgd, config, mesh)
 
     def save(step: int) -> None:
+        run.check_held()
         checkpoints.save(Detector(config, categories, state.variables, step), state.training)
 
     def evaluate_now(step: int) -> dict[str, Any]:
         detector = Detector(config, categories, state.variables, step)
         numbers = evaluate(detector, val_set, run.folder)
+        run.check_held()
         report.writer.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})
         checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
         return numbers
