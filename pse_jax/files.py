@@ -82,7 +82,9 @@ def make_folder(path: Path, what: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
-        raise WriteError(f"{path} cannot be {what}: {_in_the_way(path) or reason(error)}") from error
+        raise WriteError(
+            f"{path} cannot be {what}: {_in_the_way(path) or reason(error)}"
+        ) from error
 
 
 def _in_the_way(path: Path) -> str | None:

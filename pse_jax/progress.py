@@ -69,7 +69,9 @@ def _above_bar(line: str) -> None:
 def show_log() -> None:
     """Sends this package's log lines to standard error; other packages' stay where they are."""
     logger = logging.getLogger("pse_jax")
-    if any(isinstance(handler, Lines) and handler.write is _above_bar for handler in logger.handlers):
+    if any(
+        isinstance(handler, Lines) and handler.write is _above_bar for handler in logger.handlers
+    ):
         return
     handler = Lines("standard error", _above_bar)
     handler.setFormatter(FORMAT)

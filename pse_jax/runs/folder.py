@@ -144,7 +144,7 @@ class Run:
 
 
 def read_metrics(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:
-    """The rows of a metrics.jsonl with their steps, and the number of damaged lines; none if absent.
+    """The rows of a metrics.jsonl with their steps, and the number of damaged lines.
 
     A line is damaged if a kill or a full disk cut it, or if it is no JSON object with a step.
     """

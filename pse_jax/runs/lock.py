@@ -1,6 +1,6 @@
 """One process at a time writes to a folder: numbered leases, renewed while they are held.
 
-DIR/lock_N.json says who has the folder; the highest N counts. Taking it is creating the next number,
+DIR/lock_N.json says who has the folder; the highest N counts. To take it is to create the next one,
 which every file system, network ones included, grants to one process only. No one ever removes or
 replaces the lease of another process that may be alive.
 
@@ -84,12 +84,12 @@ class Lock:
         """Raises LockError if the lease was lost: removed, or taken over while this slept."""
         try:
             newest = max(_numbers(self.folder), default=0)
+            found = _read(_file(self.folder, newest))
         except OSError:  # cannot be known now
             return
-        if newest == self.number:
+        if newest == self.number and found and found[0] == self.content:
             return
-        holder = _read(_file(self.folder, newest)) if newest > self.number else None
-        how = f"taken over by {_describe(holder[0])}" if holder else f"freed: {self.file} is gone"
+        how = f"taken over by {_describe(found[0])}" if found else f"freed: {self.file} is gone"
         raise LockError(
             f"{self.folder} was {how}. This process stops, so that no two write there; what it has "
             "saved is in the folder, and the same command resumes"
@@ -98,6 +98,10 @@ class Lock:
     def release(self) -> None:
         """Lets other processes have the folder; the lease stays, as a note of who had it last."""
         self.released.set()
+        try:
+            self.check()
+        except LockError:  # it is another process's now
+            return
         content = json.dumps(self.content | {"released": _now()}, indent=2) + "\n"
         # In place, which needs no room on a full disk; if it fails, this process's end frees it.
         with contextlib.suppress(OSError), self.file.open("r+") as file:

@@ -6,9 +6,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pse_jax import distributed
 from pse_jax.errors import WriteError
@@ -100,12 +100,12 @@ class ScalarWriter:
         self.unwritten += 1
 
 
-def _key(step: int, row: dict[str, float]) -> Key:
+def _key(step: int, row: Mapping[str, Any]) -> Key:
     return step, "loss" not in row
 
 
 class Board:
-    """TensorBoard's event files, written at once: tensorboardX's own thread hangs on a full disk."""
+    """TensorBoard's event files, written at once: tensorboardX's thread hangs on a full disk."""
 
     def __init__(self, folder: Path, start: int):
         self.folder, self.start = folder, start
@@ -114,12 +114,10 @@ class Board:
 
     def add(self, step: int, scalars: dict[str, float]) -> None:
         """Writes a row; on failure the next one begins another file, as this one may be cut."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        values = [{"tag": name, "simple_value": value} for name, value in scalars.items()]
         try:
             self.writer = self.writer or self._open()
-            self._event(step, summary=Summary(value=values))
+            self._event(step, summary={"value": values})
             self.writer.flush()
         except OSError as error:
             if not self.missing:
@@ -135,18 +133,17 @@ class Board:
 
     def _open(self) -> "EventsWriter":
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import SessionLog
 
         self.folder.mkdir(parents=True, exist_ok=True)
         self.opened += 1
         suffix = f".{os.getpid()}.{self.opened}"
         self.writer = EventsWriter(str(self.folder / "events"), suffix)
         if self.opened == 1:  # what a killed run wrote after the step from which this one resumes
-            self._event(self.start + 1, session_log=SessionLog(status=SessionLog.START))
+            self._event(self.start + 1, session_log={"status": "START"})
         return self.writer
 
     def _event(self, step: int, **content: object) -> None:
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
 
         assert self.writer is not None
         self.writer.write_event(Event(wall_time=time.time(), step=step, **content))
