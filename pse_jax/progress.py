@@ -14,6 +14,7 @@ from pse_jax.files import append_line
 
 FORMAT = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
 FILE_FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+LOST = (OSError, ValueError, AttributeError)  # of a stream that is broken, closed, or None
 
 
 class Lines(logging.Handler):
@@ -32,7 +33,7 @@ class Lines(logging.Handler):
         try:
             self.write(line)
             self.missing = 0
-        except (OSError, ValueError) as error:  # ValueError: the stream is closed
+        except LOST as error:
             self.missing += 1
             self.why = str(getattr(error, "strerror", None) or error)
 
@@ -52,18 +53,19 @@ class _Standard:
         return other is sys.stderr  # so that log lines know that they share it with a bar
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(*LOST):
             sys.stderr.write(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(*LOST):
             sys.stderr.flush()
 
 
 def _above_bar(line: str) -> None:
     """Writes to standard error, above a bar instead of through it."""
-    tqdm.write(line, file=sys.stderr)
-    sys.stderr.flush()
+    if sys.stderr is not None:  # it is where the process was started without one
+        tqdm.write(line, file=sys.stderr)
+        sys.stderr.flush()
 
 
 def show_log() -> None:

@@ -85,6 +85,8 @@ class Lock:
         try:
             newest = max(_numbers(self.folder), default=0)
             found = _read(_file(self.folder, newest))
+        except FileNotFoundError:  # the folder is gone as well
+            newest, found = 0, None
         except OSError:  # cannot be known now
             return
         if newest == self.number and found and found[0] == self.content:

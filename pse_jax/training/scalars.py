@@ -136,7 +136,7 @@ class Board:
 
         self.folder.mkdir(parents=True, exist_ok=True)
         self.opened += 1
-        suffix = f".{os.getpid()}.{self.opened}"
+        suffix = f".{os.getpid()}.{time.time_ns()}"  # opening a file of the same name empties it
         self.writer = EventsWriter(str(self.folder / "events"), suffix)
         if self.opened == 1:  # what a killed run wrote after the step from which this one resumes
             self._event(self.start + 1, session_log={"status": "START"})

@@ -175,7 +175,8 @@ def run_of(options: argparse.Namespace, workdir: Path | None = None) -> "tuple[R
 def prepare(config: Config) -> None:
     """Shows the log and turns on the cache of compiled programs."""
     logging.set_verbosity(logging.WARNING)  # Orbax logs every stage of a save at INFO
-    logging.get_absl_logger().addFilter(_is_not_raised)
+    for noisy in (logging.get_absl_logger(), getLogger("asyncio")):
+        noisy.addFilter(_is_not_raised)
     sys.unraisablehook = _except_closed_loops
     progress.show_log()
     if config.train.compilation_cache:
@@ -189,8 +190,9 @@ def prepare(config: Config) -> None:
 
 
 def _is_not_raised(record: LogRecord) -> bool:
-    """Leaves out the tracebacks that Orbax logs: what it logs so it also raises."""
-    return not (record.exc_info and "orbax" in record.pathname)
+    """Leaves out the tracebacks of Orbax's tasks and threads: it also raises what they log."""
+    orbax = "orbax" in record.pathname or record.name == "asyncio"
+    return not (orbax and record.exc_info)
 
 
 def _except_closed_loops(unraisable: Any) -> None:

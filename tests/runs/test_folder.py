@@ -278,12 +278,13 @@ def test_a_lost_standard_error_ends_nothing(tmp_path, gone):
         "from pse_jax import progress\n"
         "progress.show_log()\n"
         "with progress.log_to(Path(sys.argv[1])):\n"
+        "    progress._Standard.isatty = lambda self: True\n"  # draws
         "    bar = progress.bar(2, 'x')\n"
-        "    bar.disable = False\n"
         "    for _ in range(2):\n"
         "        logging.getLogger('pse_jax.x').info('line')\n"
         "        bar.update(1)\n"
         "        bar.refresh()\n"
+        "        assert not bar.disable\n"
         "    bar.close()\n"
     )
     out = tmp_path / "train.log"
