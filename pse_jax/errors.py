@@ -46,3 +46,7 @@ class WriteError(UserError):
 
 class ProcessError(UserError):
     """Processes of one job that disagree, or of which another cannot continue; all raise it."""
+
+
+class LockError(UserError):
+    """A folder that another process is writing to."""

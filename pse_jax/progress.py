@@ -1,45 +1,81 @@
 """Progress a person can see: a live bar on a terminal, plain lines in a log."""
 
 import contextlib
-import errno
 import logging
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from tqdm import tqdm
 
+from pse_jax.files import append_line
+
 FORMAT = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
 FILE_FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+LOST = (OSError, ValueError, AttributeError)  # of a stream that is broken, closed, or None
 
 
-class _AboveBar(logging.Handler):
-    """Writes to standard error, above a bar instead of through it."""
+class Lines(logging.Handler):
+    """Writes log lines; one that fails (a full disk, a closed terminal) is counted, not raised."""
+
+    def __init__(self, where: str, write: Callable[[str], object]):
+        super().__init__()
+        self.where, self.write = where, write
+        self.missing, self.why = 0, ""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line, and before it how many are missing since the last that was written."""
+        line = self.format(record)
+        if self.missing:
+            line = f"\n{self.report()}\n{line}"
         try:
-            tqdm.write(self.format(record), file=sys.stderr)
+            self.write(line)
+            self.missing = 0
+        except LOST as error:
+            self.missing += 1
+            self.why = str(getattr(error, "strerror", None) or error)
+
+    def report(self) -> str:
+        """`train.log: 3 lines could not be written (No space left on device)`."""
+        lines = "line" if self.missing == 1 else "lines"
+        return f"{self.where}: {self.missing} {lines} could not be written ({self.why})"
+
+
+class _Standard:
+    """Standard error for a bar: what cannot be shown does not end the work."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def __eq__(self, other: object) -> bool:
+        return other is sys.stderr  # so that log lines know that they share it with a bar
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(*LOST):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(*LOST):
             sys.stderr.flush()
-        except OSError as error:  # a line of the log is no reason to end
-            if error.errno in (errno.EIO, errno.EPIPE):
-                _lose_stderr()
 
 
-def _lose_stderr() -> None:
-    """The terminal is closed, or who read our output is gone: from now on it goes nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(nowhere, sys.stderr.fileno())
-    os.close(nowhere)
+def _above_bar(line: str) -> None:
+    """Writes to standard error, above a bar instead of through it."""
+    if sys.stderr is not None:  # it is where the process was started without one
+        tqdm.write(line, file=sys.stderr)
+        sys.stderr.flush()
 
 
 def show_log() -> None:
     """Sends this package's log lines to standard error; other packages' stay where they are."""
     logger = logging.getLogger("pse_jax")
-    if any(isinstance(handler, _AboveBar) for handler in logger.handlers):
+    if any(
+        isinstance(handler, Lines) and handler.write is _above_bar for handler in logger.handlers
+    ):
         return
-    handler = _AboveBar()
+    handler = Lines("standard error", _above_bar)
     handler.setFormatter(FORMAT)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -48,15 +84,21 @@ def show_log() -> None:
 
 @contextlib.contextmanager
 def log_to(file: Path | None) -> Iterator[None]:
-    """Sends this package's log lines also to a file; with None, nowhere else."""
+    """Sends this package's log lines also to a file; with None, nowhere else.
+
+    At the end each log says how many lines are missing in another.
+    """
     logger = logging.getLogger("pse_jax")
-    handler = logging.FileHandler(file) if file else logging.NullHandler()
+    handler = Lines(str(file), partial(append_line, file)) if file else logging.NullHandler()
     handler.setFormatter(FILE_FORMAT)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
+        for log in list(logger.handlers):
+            if isinstance(log, Lines) and log.missing:
+                logger.warning(log.report())
         logger.removeHandler(handler)
         handler.close()
 
@@ -65,6 +107,7 @@ def bar(total: int, description: str, initial: int = 0, unit: str = "it") -> tqd
     """A bar on standard error; nothing at all where that is no terminal. Bytes are unit "B"."""
     return tqdm(
         total=total,
+        file=cast(TextIO, _Standard()),
         unit=unit,
         unit_scale=unit == "B",
         desc=description,

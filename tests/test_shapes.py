@@ -22,7 +22,7 @@ from pse_jax.config import Config
 from pse_jax.config_checks import validate
 from pse_jax.data import canvas, scene, shapes, things
 from pse_jax.data.shapes import ShapesConfig, write_shapes
-from pse_jax.errors import ConfigError
+from pse_jax.errors import ConfigError, WriteError
 
 TINY = ShapesConfig(train_images=10, val_images=4, image_size=64, crowds=0.5, seed=3)
 
@@ -73,18 +73,32 @@ def test_a_second_call_writes_nothing(tiny_folder, monkeypatch):
     assert write_shapes(TINY, tiny_folder.parent) == tiny_folder
 
 
-def test_an_error_half_way_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_full_disk_half_way_is_one_message_and_leaves_nothing_behind(tmp_path, monkeypatch):
     def draw_until_5(config, split, index):
         if index == 5:
-            raise OSError("disk full")
+            raise OSError(28, "No space left on device")
         return draw(config, split, index)
 
     draw = shapes.draw
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+    message = r"shapes-v.*: cannot write the data set: No space left on device; nothing is left"
+    with monkeypatch.context() as patch, pytest.raises(WriteError, match=message):
         patch.setattr(shapes, "draw", draw_until_5)
         write_shapes(TINY, tmp_path, workers=1)
     assert list(tmp_path.iterdir()) == []
     assert (write_shapes(TINY, tmp_path, workers=1) / "annotations/instances_val.json").exists()
+
+
+def test_a_full_disk_in_a_process_that_draws_is_the_same_message(tmp_path, monkeypatch):
+    """A limit on the size of files, of 0 bytes, stands for the full disk."""
+    popen = subprocess.Popen
+
+    def limited(command, **more):
+        return popen(["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *command], **more)
+
+    monkeypatch.setattr(subprocess, "Popen", limited)
+    with pytest.raises(WriteError, match=r"cannot write the data set: File too large; nothing is"):
+        write_shapes(TINY, tmp_path, workers=2)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")

@@ -13,13 +13,22 @@ from PIL import Image
 
 import pse_jax
 from pse_jax.data import sources
-from pse_jax.errors import CheckpointError, ConfigError, DataError, TrainingError, UserError
+from pse_jax.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    LockError,
+    TrainingError,
+    UserError,
+)
 from pse_jax.evaluation.coco import METRICS
 from pse_jax.losses.detection import describe_loss
 from pse_jax.runs.evaluate import evaluate, evaluate_run
 from pse_jax.runs.folder import Run
 from pse_jax.runs.load import load_run
+from pse_jax.runs.lock import held
 from pse_jax.training.loop import train
+from pse_jax.training.scalars import ScalarWriter
 from tests import tiny_run as tiny
 
 
@@ -89,8 +98,34 @@ def test_resuming_is_bit_identical(run, cache, tmp_path):
 
 def test_a_finished_run_only_evaluates_again(run, cache, tmp_path):
     _, folder, numbers = run
-    shutil.copytree(folder, tmp_path / "copy")
-    assert train(tiny.config(cache), tmp_path / "copy") == numbers
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    assert train(tiny.config(cache), copied) == numbers
+    for name in ("metrics.jsonl", "config.json"):  # the same, and not even written again
+        assert (copied / name).read_bytes() == (folder / name).read_bytes()
+        assert (copied / name).stat().st_mtime_ns == (folder / name).stat().st_mtime_ns
+
+
+def test_a_folder_in_use_is_refused_but_may_be_evaluated(run, cache, tmp_path):
+    _, folder, numbers = run
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    with held(copied):
+        with pytest.raises(LockError, match="is in use by process"):
+            train(tiny.config(cache), copied)
+        assert evaluate_run(Run(copied), tiny.config(cache), "latest") == numbers
+
+
+def test_a_lock_that_was_lost_stops_the_run_before_it_writes_on(cache, tmp_path, monkeypatch):
+    write = ScalarWriter.write
+
+    def write_and_lose(writer, step, scalars):
+        write(writer, step, scalars)
+        (tmp_path / "lock_1.json").unlink()
+
+    monkeypatch.setattr(ScalarWriter, "write", write_and_lose)
+    with pytest.raises(LockError, match=r"freed: .*lock_1.json is gone. This process stops"):
+        train(tiny.config(cache), tmp_path)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    assert not (tmp_path / "checkpoints" / "4").exists()
 
 
 def test_a_workdir_holds_one_run(run, cache):

@@ -27,6 +27,8 @@ from tqdm import tqdm
 from pse_jax.config import ShapesConfig
 from pse_jax.data.scene import draw_scene
 from pse_jax.data.things import CLASSES
+from pse_jax.errors import WriteError
+from pse_jax.files import reason, write_whole
 
 VERSION = 1  # a part of the folder's name and of every image's seed; raise it when the bytes change
 SPLITS = ("train", "val")
@@ -81,6 +83,8 @@ def _worker_main() -> None:
             print(json.dumps(drawn), flush=True)
     except BrokenPipeError:
         os._exit(1)  # the caller is gone; there is no one left to tell
+    except OSError as error:  # the disk is full
+        print(json.dumps({"errno": error.errno}), flush=True)
 
 
 def _draw_parallel(
@@ -108,7 +112,10 @@ def _draw_parallel(
             if not line:
                 code = processes[i % workers].wait()
                 raise RuntimeError(f"a process that draws shapes stopped with exit code {code}")
-            yield json.loads(line)
+            drawn = json.loads(line)
+            if (number := drawn.get("errno")) is not None:
+                raise OSError(number, os.strerror(number))
+            yield drawn
     finally:
         for process, pipe in zip(processes, pipes, strict=True):
             process.kill()
@@ -129,7 +136,7 @@ def _write_annotations(path: pathlib.Path, drawn: list[dict[str, Any]]) -> None:
         "annotations": [{"id": i, **a} for i, a in enumerate(annotations, start=1)],
         "categories": categories,
     }
-    path.write_text(json.dumps(coco))
+    write_whole(path, json.dumps(coco), "the annotations")
 
 
 def _write(config: ShapesConfig, folder: pathlib.Path, workers: int) -> None:
@@ -149,7 +156,7 @@ def _write(config: ShapesConfig, folder: pathlib.Path, workers: int) -> None:
         "knobs": dataclasses.asdict(config),
         "made_with": made_with,
     }
-    (folder / "dataset.json").write_text(json.dumps(about, indent=2) + "\n")
+    write_whole(folder / "dataset.json", json.dumps(about, indent=2) + "\n", "what shapes is")
 
 
 def write_shapes(
@@ -164,6 +171,9 @@ def write_shapes(
         config: what to draw.
         cache_dir: the folder to write it in; made if need be.
         workers: processes that draw; by default one per CPU core.
+
+    Raises:
+        WriteError: if the disk is full or the folder cannot be written to; nothing is left then.
     """
     target = pathlib.Path(cache_dir).expanduser() / folder_name(config)
     if target.exists():
@@ -179,6 +189,13 @@ def write_shapes(
         except OSError:
             if not target.exists():  # it does when another process was faster
                 raise
+    except (OSError, WriteError) as error:
+        cause = error.__cause__ if isinstance(error, WriteError) else error
+        why = reason(cause) if isinstance(cause, OSError) else str(error)
+        raise WriteError(
+            f"{target}: cannot write the data set: {why}; nothing is left of it. Make room, or "
+            "give another --config.data.cache_dir"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     print(f"shapes: wrote {target} in {time.monotonic() - started:.1f} s", file=sys.stderr)

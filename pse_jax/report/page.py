@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from pse_jax.evaluation.measure import Examined, image_ranks
+from pse_jax.files import write_whole
 from pse_jax.report import pictures, plots, style, tables
 
 PAGES = jinja2.Environment(
@@ -43,7 +44,7 @@ def write_report(
         drawn=[_inline(picture, "jpeg") for picture in drawn],
         pictures=pictures,
     )
-    path.write_text(page, "utf-8")
+    write_whole(path, page, "the report")
 
 
 def _inline(content: bytes, kind: str) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from pse_jax.files import make_folder, write_whole
+
 # Okabe and Ito's palette, which colour-blind people can tell apart; without its yellow, which does
 # not show on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
@@ -52,16 +54,20 @@ def styled(grid: bool = False) -> Iterator[None]:
 @styled()
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Writes FOLDER/NAME.png and .pdf."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"{name}.{kind}" for kind in ("png", "pdf")]
-    figure.savefig(files[0], dpi=200, metadata={"Software": None})
-    figure.savefig(files[1], dpi=300, metadata={"CreationDate": None})
-    return files
+    make_folder(folder, "the folder of the figures")
+    png, pdf = (folder / f"{name}.{kind}" for kind in ("png", "pdf"))
+    write_whole(png, _drawn(figure, "png", 200, Software=None), "a figure")
+    write_whole(pdf, _drawn(figure, "pdf", 300, CreationDate=None), "a figure")
+    return [png, pdf]
 
 
 @styled()
 def svg(figure: Figure) -> bytes:
     """The figure as an SVG file."""
+    return _drawn(figure, "svg", None, Date=None)
+
+
+def _drawn(figure: Figure, kind: str, dpi: int | None, **metadata: None) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
+    figure.savefig(stream, format=kind, dpi=dpi or "figure", metadata=metadata)
     return stream.getvalue()

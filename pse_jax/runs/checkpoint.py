@@ -103,12 +103,14 @@ def save_detector(detector: Detector, run: Run) -> None:
 
     Raises:
         CheckpointError: if the folder holds a run already.
+        LockError, WriteError: as `Run.writing`.
     """
     run.check_new()
-    run.claim(detector.config)
     options = Options(enable_async_checkpointing=False)
-    with ocp.CheckpointManager(run.checkpoints.absolute(), options=options) as manager:
-        manager.save(detector.step, args=_items(detector))
+    with run.writing():
+        run.claim(detector.config)
+        with ocp.CheckpointManager(run.checkpoints.absolute(), options=options) as manager:
+            manager.save(detector.step, args=_items(detector))
 
 
 def read_categories(run: Run, which: str) -> Categories:

@@ -8,12 +8,15 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pse_jax import distributed, progress
 from pse_jax.config import Config
 from pse_jax.data.dataset import Dataset
 from pse_jax.detector import Detector
 from pse_jax.evaluation.arrays import nan_to_none
 from pse_jax.evaluation.oracles import score
+from pse_jax.files import make_folder, write_together, write_whole
 from pse_jax.report import tables
 from pse_jax.runs.agreement import check_agreement
 from pse_jax.runs.checkpoint import find
@@ -38,6 +41,9 @@ def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any]:
     Returns:
         COCO's numbers, correlations, the ranking oracle's AP in [0, 1], counts; None where there is
         no number; the same on every process.
+
+    Raises:
+        WriteError: if a file cannot be written; then neither is.
     """
     started = time.perf_counter()
     predicted = predict(detector, dataset)
@@ -50,10 +56,17 @@ def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any]:
             len(predicted.unreadable),
             predicted.unreadable[:20],
         )
-    if distributed.is_main():
-        rows = predicted.results.to_coco(dataset)
-        detections_file(out, detector.step).write_text(json.dumps(rows))
-        numbers_file(out, detector.step).write_text(json.dumps(numbers, indent=2) + "\n")
+
+    def write() -> np.int32:
+        detections = json.dumps(predicted.results.to_coco(dataset))
+        contents: dict[Path, str | bytes] = {
+            detections_file(out, detector.step): detections,
+            numbers_file(out, detector.step): json.dumps(numbers, indent=2) + "\n",
+        }
+        write_together(contents, f"the evaluation of step {detector.step}")
+        return np.int32(0)
+
+    distributed.from_main(write, np.int32(0))
     logger.info(
         "evaluated %d images in %s (%s of them predicting)\n%s",
         len(dataset),
@@ -80,7 +93,8 @@ def evaluate_run(
         out: the folder to write to, whatever it is that is evaluated.
 
     Raises:
-        UserError: if there is no such checkpoint, or its categories are not those of the data.
+        UserError: if there is no such checkpoint, its categories are not those of the data, or the
+            files cannot be written.
     """
     distributed.local_rows(config.inference.batch_size)  # or fail before anything is read
     detector = load_run(run, checkpoint, config)
@@ -91,8 +105,9 @@ def evaluate_run(
     folder = out or run.folder
     if out is None and (changed or detector.step != newest):
         folder = run.evaluations / _name(detector.step, changed)
-    if distributed.is_main():
-        folder.mkdir(parents=True, exist_ok=True)
+
+    def make() -> np.int32:
+        make_folder(folder, "the folder of an evaluation")
         if folder != run.folder:
             content = {
                 "run": str(run.folder.absolute()),
@@ -100,7 +115,11 @@ def evaluate_run(
                 "data": dataset.source,
                 "changed": {path: {"run": a, "here": b} for path, (a, b) in changed.items()},
             }
-            (folder / "evaluation.json").write_text(json.dumps(content, indent=2) + "\n")
+            text = json.dumps(content, indent=2) + "\n"
+            write_whole(folder / "evaluation.json", text, "what is evaluated")
+        return np.int32(0)
+
+    distributed.from_main(make, np.int32(0))
     with progress.log_to(folder / "eval.log" if distributed.is_main() else None):
         what = "".join(f", config.{path}={b}" for path, (_, b) in changed.items())
         logger.info("evaluating step %d of %d%s, into %s", detector.step, newest, what, folder)

@@ -1,15 +1,21 @@
 """The folder of a run: what is where in it."""
 
+import contextlib
 import json
 import logging
-from collections.abc import Collection
+import os
+import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pse_jax import distributed
 from pse_jax.config import Config, differences, from_dict, to_dict
-from pse_jax.errors import CheckpointError, ConfigError
-from pse_jax.files import write_whole
+from pse_jax.errors import CheckpointError, ConfigError, UserError, WriteError
+from pse_jax.files import FULL, REMEDY, make_folder, reason, write_whole
+from pse_jax.runs.lock import Lock, held
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +38,57 @@ class Run:
         self.tensorboard = folder / "tensorboard"  # the same
         self.log = folder / "train.log"
         self.evaluations = folder / "evaluations"  # NAME/: of anything but the run as it is
+        self.lock: Lock | None = None  # on the main process, while it writes
+
+    def make(self) -> None:
+        """Makes the folder.
+
+        Raises:
+            WriteError: if it cannot be made or written to.
+        """
+        make_folder(self.folder, "the folder of a run")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Makes the folder, and keeps every other process that trains out of it meanwhile.
+
+        An evaluation needs no lock: it reads what is never changed, and its files appear whole.
+
+        Raises:
+            LockError: on every process, if another job is writing to the folder.
+            WriteError: if the disk is full or cannot be written to; says what is safe.
+        """
+        self.make()
+        with contextlib.ExitStack() as stack:
+
+            def take() -> np.int32:
+                self.lock = stack.enter_context(held(self.folder))
+                return np.int32(0)
+
+            distributed.from_main(take, np.int32(0))
+            stack.callback(setattr, self, "lock", None)
+            try:
+                yield
+            except Exception as error:
+                if (why := _why_not_written(error, self.folder)) is None:
+                    raise
+                raise WriteError(f"{why}. {self._safe()} {REMEDY}") from error
+
+    def check_held(self) -> None:
+        """Raises LockError, on every process, if the folder was taken over by another job."""
+
+        def check() -> np.int32:
+            if self.lock is not None:
+                self.lock.check()
+            return np.int32(0)
+
+        distributed.from_main(check, np.int32(0))
+
+    def _safe(self) -> str:
+        steps = [int(path.name) for path in self.checkpoints.glob("*") if path.name.isdigit()]
+        if steps:
+            return f"The newest whole checkpoint is that of step {max(steps)}."
+        return "There is no whole checkpoint yet."
 
     @property
     def started(self) -> bool:
@@ -51,17 +108,20 @@ class Run:
             ConfigError: if there is none.
         """
         file = self.config_file
-        if not file.is_file():
-            raise ConfigError(f"{file} does not exist: {self.folder} holds no run")
         try:
             return from_dict(json.loads(file.read_text()))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            message = f"{file} does not exist: {self.folder} holds no run"
+            raise ConfigError(message) from error
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {reason(error)}") from error
         except json.JSONDecodeError as error:
             raise ConfigError(
                 f"{file} is not valid JSON ({error}); delete it to start anew"
             ) from error
 
     def claim(self, config: Config, allow_change: Collection[str] = ()) -> None:
-        """Makes the folder and writes its configuration; a run in it must have the same.
+        """Writes the configuration; a run in the folder must have the same.
 
         Args:
             config: of the run.
@@ -70,6 +130,7 @@ class Run:
 
         Raises:
             ConfigError: if the folder holds a run with another configuration.
+            WriteError: if it cannot be written.
         """
         resumes = self.config_file.exists() and self.started
         if resumes:
@@ -85,10 +146,18 @@ class Run:
                     "with the new values, run the same command again with "
                     f"--allow-change={','.join([*changed, *allow_change])}"
                 )
-        if distributed.is_main() and not resumes:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        if resumes:
+            return
+        content = json.dumps(to_dict(config), indent=2) + "\n"
+
+        def write() -> np.int32:
             self.history.unlink(missing_ok=True)
-            self.config_file.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+            file = self.config_file
+            if not file.is_file() or file.read_bytes() != content.encode():
+                write_whole(file, content, "the configuration")
+            return np.int32(0)
+
+        distributed.from_main(write, np.int32(0))
 
     def record(self, config: Config, step: int, origin: Path | None = None) -> None:
         """Notes the fields that have other values from this step on; config.json holds these.
@@ -119,6 +188,28 @@ class Run:
         return json.loads(lines[0]).get("from") if lines else None
 
 
+def read_metrics(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:
+    """The rows of a metrics.jsonl with their steps, and the number of damaged lines.
+
+    A line is damaged if a kill or a full disk cut it, or if it is no JSON object with a step.
+    """
+    try:
+        lines = path.read_text(errors="replace").split("\n")
+    except OSError:
+        return [], 0
+    rows, damaged = [], 0
+    for line in filter(None, lines):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict) and type(row.get("step")) is int and row["step"] >= 0:
+            rows.append((row["step"], row))
+        else:
+            damaged += 1
+    return rows, damaged
+
+
 def numbers_file(folder: Path, step: int) -> Path:
     """What an evaluation of that step found: COCO's numbers, correlations, counts."""
     return folder / f"eval_{step}.json"
@@ -132,3 +223,23 @@ def detections_file(folder: Path, step: int) -> Path:
 def changes(a: Config, b: Config, *, but: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
     """Where two configurations differ, apart from the fields that begin with one of `but`."""
     return {path: v for path, v in differences(a, b).items() if not path.startswith(but)}
+
+
+def _why_not_written(error: Exception, folder: Path) -> str | None:
+    """What could not be written into a run's folder, and why; None if that is not what it is about.
+
+    Orbax writes in the background: what went wrong appears at the next save or at the end, as an
+    OSError or as a ValueError of TensorStore's, which ends in `[os_error_code='28']`.
+    """
+    if isinstance(error, WriteError):
+        return str(error).removesuffix(f". {REMEDY}")
+    if isinstance(error, UserError):
+        return None
+    if isinstance(error, OSError):
+        if error.errno in FULL or str(folder.absolute()) in str(error.filename):
+            return f"{folder}: cannot write a checkpoint: {reason(error)}"
+        return None
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code and str(folder.absolute()) in str(error):
+        return f"{folder}: cannot write a checkpoint: {os.strerror(int(code[1]))}"
+    return None

@@ -51,12 +51,14 @@ def train(
     """
     validate(config)
     run = Run(Path(folder).expanduser())
+    run.make()  # before devices are touched
     rows = distributed.local_rows(config.data.batch_size)
     distributed.local_rows(config.inference.batch_size)
-    origin = resume.check_origin(run, from_checkpoint)
-    run.claim(config, allow_change)
-    with progress.log_to(run.log if distributed.is_main() else None):
-        return _train(config, run, rows, origin)
+    with run.writing():
+        origin = resume.check_origin(run, from_checkpoint)
+        run.claim(config, allow_change)
+        with progress.log_to(run.log if distributed.is_main() else None):
+            return _train(config, run, rows, origin)
 
 
 def _new_state(
@@ -96,6 +98,7 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
     train_step = make_train_step(model, sgd, config, mesh)
 
     def save(step: int) -> None:
+        run.check_held()
         detector = Detector(config, categories, state.variables, step)
         checkpoints.save(detector, state.training, report.window())
 
@@ -105,6 +108,7 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
         checkpoints.wait()
         with stopping.nothing_to_save(f"during the evaluation of step {step}, which is saved"):
             numbers = evaluate(detector, val_set, run.folder)
+        run.check_held()
         checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
         # The row comes last: where it is, the evaluation is complete.
         report.writer.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})

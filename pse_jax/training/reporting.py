@@ -90,6 +90,7 @@ class Reporter:
         """Fetches, checks and writes the metrics that are pending."""
         if not self.pending:
             return
+        self.run.check_held()
         steps = [s for s, _ in self.pending]
         fetched = jax.device_get([m for _, m in self.pending])
         self.pending = []

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pse_jax.data import sources
 from pse_jax.errors import CheckpointError
 from pse_jax.runs import restore
 from pse_jax.runs.checkpoint import categories_of
-from pse_jax.runs.folder import Run, detections_file, numbers_file
+from pse_jax.runs.folder import Run, detections_file, numbers_file, read_metrics
 from pse_jax.runs.steps import steps
 from pse_jax.training import optimizer
 from pse_jax.training.step import TrainState, create_state
@@ -96,9 +95,8 @@ def is_evaluated(run: Run, step: int) -> bool:
     """Whether the evaluation of a step is complete; its row of metrics is written last."""
 
     def check() -> np.int32:
-        lines = run.metrics.read_text().splitlines() if run.metrics.exists() else []
-        rows = [json.loads(line) for line in lines]
-        written = any(row["step"] == step and "loss" not in row for row in rows)
+        rows, _ = read_metrics(run.metrics)
+        written = any(at == step and "loss" not in row for at, row in rows)
         files = (numbers_file(run.folder, step), detections_file(run.folder, step))
         return np.int32(written and all(file.is_file() for file in files))
 

@@ -1,63 +1,158 @@
 """Scalars by step, in files; and how long a step takes."""
 
+import contextlib
 import json
+import logging
 import math
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pse_jax import distributed
-from pse_jax.runs.folder import Run
+from pse_jax.errors import WriteError
+from pse_jax.files import append_line, reason, write_whole
+from pse_jax.runs.folder import Run, read_metrics
+
+if TYPE_CHECKING:
+    from tensorboardX.event_file_writer import EventsWriter
+
+logger = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch")
+Key = tuple[int, bool]  # step; and whether it is of an evaluation, which follows the step's own
 
 
 class ScalarWriter:
-    """Writes to the run's metrics.jsonl and tensorboard/, on the main process alone."""
+    """Writes to the run's metrics.jsonl and tensorboard/, on the main process alone.
+
+    There is one row per step and kind, in order. What cannot be written is tried again with the
+    next row, and never ends a run.
+    """
 
     def __init__(self, run: Run, start: int, tensorboard: bool):
-        self.file, self.board = None, None
-        if not distributed.is_main():
-            return
-        _drop_after(run.metrics, start)
-        self.file = run.metrics.open("a")
-        if tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self.board = SummaryWriter(str(run.tensorboard), purge_step=start + 1)
+        self.path, self.main = run.metrics, distributed.is_main()
+        self.rows: dict[Key, str] = {}
+        self.unwritten = 0  # rows that metrics.jsonl lacks
+        self.board = Board(run.tensorboard, start) if tensorboard and self.main else None
+        if self.main:
+            self._resume(start)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """One line; what is not finite becomes null, as JSON knows no NaN."""
-        if self.file is None:
+        """One row; what is not finite becomes null, as JSON knows no NaN."""
+        if not self.main:
             return
         clean = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
-        self.file.write(json.dumps({"step": step, **clean}) + "\n")
-        self.file.flush()
+        key, line = _key(step, scalars), json.dumps({"step": step, **clean})
+        if self.rows.get(key) == line:  # a repeated evaluation
+            return
+        last = max(self.rows, default=(-1, False))
+        self.rows[key] = line
+        try:
+            if self.unwritten or key <= last:
+                self._rewrite()
+            else:
+                append_line(self.path, line)
+        except (OSError, WriteError) as error:
+            self._failed(error)
         if self.board is not None:
-            for name, value in scalars.items():
-                self.board.add_scalar(name, value, step)
+            self.board.add(step, scalars)
 
     def close(self) -> None:
-        """Writes out what is buffered."""
-        for stream in (self.file, self.board):
-            if stream is not None:
-                stream.close()
+        """Writes what could not be written before, and says what is missing if it still cannot."""
+        if self.unwritten:
+            try:
+                self._rewrite()
+            except (OSError, WriteError):
+                logger.error("%s: %d rows are missing at its end", self.path, self.unwritten)
+        if self.board is not None:
+            self.board.close()
 
-
-def _drop_after(path: Path, step: int) -> None:
-    """Drops lines of steps that a resumed run takes again."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
+    def _resume(self, start: int) -> None:
+        """Drops rows of steps that a resumed run takes again, repeated ones and damaged lines."""
+        rows, damaged = read_metrics(self.path)
+        for step, row in rows:
+            if step <= start:
+                self.rows[_key(step, row)] = json.dumps(row)
+        if damaged:
+            logger.warning("%s: %d damaged lines are left out", self.path, damaged)
+        if (later := sum(step > start for step, _ in rows)) > 0:
+            logger.info("%s: %d rows of steps after %d are dropped", self.path, later, start)
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:  # the line during which the run was killed
-            continue
-        if entry["step"] <= step:
-            kept.append(line)
-    path.write_text("".join(line + "\n" for line in kept))
+            if self._content() != (self.path.read_bytes() if self.path.exists() else b""):
+                self._rewrite()
+        except (OSError, WriteError) as error:
+            self._failed(error)
+
+    def _content(self) -> bytes:
+        return "".join(f"{self.rows[key]}\n" for key in sorted(self.rows)).encode()
+
+    def _rewrite(self) -> None:
+        write_whole(self.path, self._content(), "the metrics")
+        if self.unwritten:
+            logger.warning("%s is whole again: %d rows were late", self.path, self.unwritten)
+        self.unwritten = 0
+
+    def _failed(self, error: OSError | WriteError) -> None:
+        if not self.unwritten:
+            logger.error("metrics are kept in memory until they can be written: %s", error)
+        self.unwritten += 1
+
+
+def _key(step: int, row: Mapping[str, Any]) -> Key:
+    return step, "loss" not in row
+
+
+class Board:
+    """TensorBoard's event files, written at once: tensorboardX's thread hangs on a full disk."""
+
+    def __init__(self, folder: Path, start: int):
+        self.folder, self.start = folder, start
+        self.writer: EventsWriter | None = None  # opened by the first row, for the rest of the run
+        self.opened = self.missing = 0
+
+    def add(self, step: int, scalars: dict[str, float]) -> None:
+        """Writes a row; on failure the next one begins another file, as this one may be cut."""
+        values = [{"tag": name, "simple_value": value} for name, value in scalars.items()]
+        try:
+            self.writer = self.writer or self._open()
+            self._event(step, summary={"value": values})
+            self.writer.flush()
+        except OSError as error:
+            if not self.missing:
+                logger.error("%s cannot be written: %s", self.folder, reason(error))
+            self.missing += 1
+            self._close_file()
+
+    def close(self) -> None:
+        """Says what is missing."""
+        self._close_file()
+        if self.missing:
+            logger.error("%s: %d rows are missing", self.folder, self.missing)
+
+    def _open(self) -> "EventsWriter":
+        from tensorboardX.event_file_writer import EventsWriter
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.opened += 1
+        suffix = f".{os.getpid()}.{time.time_ns()}"  # opening a file of the same name empties it
+        self.writer = EventsWriter(str(self.folder / "events"), suffix)
+        if self.opened == 1:  # what a killed run wrote after the step from which this one resumes
+            self._event(self.start + 1, session_log={"status": "START"})
+        return self.writer
+
+    def _event(self, step: int, **content: object) -> None:
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
+
+        assert self.writer is not None
+        self.writer.write_event(Event(wall_time=time.time(), step=step, **content))
+
+    def _close_file(self) -> None:
+        if self.writer is not None:
+            with contextlib.suppress(OSError):
+                self.writer.close()
+        self.writer = None
 
 
 class Clock:

@@ -11,6 +11,7 @@ from pse_jax.data.coco import load_ground_truth, load_results
 from pse_jax.evaluation.arrays import nan_to_none
 from pse_jax.evaluation.measure import examine
 from pse_jax.evaluation.summary import summarise
+from pse_jax.files import make_folder, write_whole
 from pse_jax.report import tables
 from pse_jax.report.page import write_report
 from pse_jax.report.pictures import check_images
@@ -36,9 +37,9 @@ def main(argv: Sequence[str]) -> int:
         check_images(options.images, truth, found)
     examined = examine(truth, found)
     summary = summarise(examined, options.examples)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, "the folder of the analysis")
     content = json.dumps(nan_to_none(summary), indent=1, allow_nan=False)
-    (out / "analysis.json").write_text(content + "\n", "utf-8")
+    write_whole(out / "analysis.json", content + "\n", "the analysis")
     write_report(out / "report.html", examined, summary, options.images)
     print(tables.render(summary))
     print(f"wrote {out / 'analysis.json'} and {out / 'report.html'}")

@@ -1,10 +1,12 @@
 """Draws a sheet of validation images with a run's detections over the dashed ground truth."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
+from pse_jax.files import make_folder, write_whole
 from pse_jax.verbs import flags
 
 
@@ -50,7 +52,10 @@ def main(argv: Sequence[str]) -> int:
         )
         for i, pixels, found in zip(chosen, images, detector(images), strict=True)
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    pictures.sheet(drawn, options.columns).save(out)
+    make_folder(out.parent, "the folder of the sheet")
+    stream = io.BytesIO()
+    kind = Image.registered_extensions()[out.suffix.lower()]
+    pictures.sheet(drawn, options.columns).save(stream, kind)
+    write_whole(out, stream.getvalue(), "the sheet")
     print(f"drew {len(drawn)} images to {out}; dashed: ground truth")
     return 0

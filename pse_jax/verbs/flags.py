@@ -7,8 +7,10 @@ import argparse
 import difflib
 import re
 import runpy
+import sys
 import traceback
 from collections.abc import Sequence
+from logging import LogRecord, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,9 +20,12 @@ from pse_jax import progress
 from pse_jax.config import Config, get
 from pse_jax.config_checks import override, validate
 from pse_jax.errors import ConfigError, UserError
+from pse_jax.files import reason
 
 if TYPE_CHECKING:
     from pse_jax.runs.folder import Run
+
+logger = getLogger(__name__)
 
 SHIPPED = Path(__file__).parents[1] / "configs"
 OVERRIDE = re.compile(r"--?config\.([^=]+)(=.*)?|--?noconfig\.([^=]+)", re.DOTALL)
@@ -170,11 +175,30 @@ def run_of(options: argparse.Namespace, workdir: Path | None = None) -> "tuple[R
 def prepare(config: Config) -> None:
     """Shows the log and turns on the cache of compiled programs."""
     logging.set_verbosity(logging.WARNING)  # Orbax logs every stage of a save at INFO
+    for noisy in (logging.get_absl_logger(), getLogger("asyncio")):
+        noisy.addFilter(_is_not_raised)
+    sys.unraisablehook = _except_closed_loops
     progress.show_log()
     if config.train.compilation_cache:
         from pse_jax import distributed
 
-        distributed.use_compilation_cache(path(config.data.cache_dir) / "xla")
+        folder = path(config.data.cache_dir) / "xla"
+        try:
+            distributed.use_compilation_cache(folder)
+        except OSError as error:
+            logger.warning("%s: compiled programs are not kept: %s", folder, reason(error))
+
+
+def _is_not_raised(record: LogRecord) -> bool:
+    """Leaves out the tracebacks of Orbax's tasks and threads: it also raises what they log."""
+    orbax = "orbax" in record.pathname or record.name == "asyncio"
+    return not (orbax and record.exc_info)
+
+
+def _except_closed_loops(unraisable: Any) -> None:
+    """Leaves out what TensorStore prints when several writes of one checkpoint fail."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def shipped() -> list[str]:

@@ -17,6 +17,8 @@ from pse_jax.errors import ConfigError
 from pse_jax.experiments.sweep import launch, report, results
 from pse_jax.experiments.sweep.plan import Sweep, claim, load, plan
 from pse_jax.experiments.sweep.variants import BASELINE, TABLES, VARIANTS, Overrides
+from pse_jax.files import make_folder
+from pse_jax.runs.lock import held
 from pse_jax.verbs import flags
 
 EPILOG = """\
@@ -91,9 +93,10 @@ def main(argv: Sequence[str]) -> int:
     sweep = plan_of(options)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        with launch.locked(options.out) as lock:
+        make_folder(options.out, "the folder of a sweep")
+        with held(options.out, wait=True):
             whole = claim(sweep, options.out)
-            start = launch.train_process(flags.absolute(options.config), lock)
+            start = launch.train_process(flags.absolute(options.config))
             launch.run_all(sweep.trials(options.out), start)
     except KeyboardInterrupt:
         _report(load(options.out), options.out)

@@ -2,17 +2,17 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import jax
 import numpy as np
+import safetensors.numpy
 from jaxtyping import Float
-from safetensors.numpy import save_file
 
 from pse_jax.config import to_dict
 from pse_jax.detector import Detector
 from pse_jax.errors import UserError
+from pse_jax.files import make_folder, write_whole
 from pse_jax.weights.fit import path_of
 from pse_jax.weights.names import OFFICIAL, detector_layers
 from pse_jax.weights.published import METADATA
@@ -22,15 +22,13 @@ def save(detector: Detector, file: Path) -> list[str]:
     """Writes a .safetensors file; returns lines about it.
 
     Raises:
-        UserError: if its name has another ending.
+        UserError: if its name has another ending, or it cannot be written.
     """
     if file.suffix != ".safetensors":
         raise UserError(f"{file} must end in .safetensors, the format that is written")
     arrays, header = to_official(detector), metadata(detector)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")  # so that no truncated file looks whole
-    save_file(arrays, part, header)
-    os.replace(part, file)
+    make_folder(file.parent, "the folder of the weights")
+    write_whole(file, safetensors.numpy.save(arrays, header), "the weights")
     size = file.stat().st_size / 1e6
     written = f"wrote {file}: {len(arrays)} tensors of step {detector.step}, {size:.1f} MB"
     return [written, f"  {header['variant']}", f"  {header['pixels']}"]

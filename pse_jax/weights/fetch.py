@@ -16,6 +16,7 @@ import requests
 
 from pse_jax import progress
 from pse_jax.errors import WeightsError
+from pse_jax.files import make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def resolve(where: str, cache_dir: Path) -> Path:
         return _local_file(where)
     target = cached_path(address, cache_dir)
     address, published = address.partition("#")[0], _published_hash(address)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent, "the cache of downloaded weights (config.data.cache_dir)")
     with _alone(target):
         if not target.exists():
             part = target.with_name(target.name + ".part")

@@ -1,13 +1,13 @@
 """The sweep: its tables against hand computation, and that it repeats nothing."""
 
 import csv
-import fcntl
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import typing
 from pathlib import Path
@@ -25,6 +25,7 @@ from pse_jax.experiments.sweep.plan import MAY_CHANGE, claim, load, plan, read_n
 from pse_jax.experiments.sweep.statistics import estimate, paired_difference
 from pse_jax.experiments.sweep.variants import BASELINE, TABLES, VARIANTS
 from pse_jax.losses.table import ASSOCIATIONS, CLASSIFICATIONS, QUALITIES
+from pse_jax.runs import lock
 from pse_jax.verbs import sweep as command
 from tests import tiny_run
 
@@ -366,48 +367,47 @@ sys.exit(3)
 
 @pytest.fixture
 def trainer(base, tmp_path, monkeypatch):
-    """A run whose training is a script that lasts until DIR/end is there, and a lock."""
+    """A run whose training is a script that lasts until DIR/end is there."""
     file = tmp_path / "train.py"
     file.write_text(TRAINER)
     monkeypatch.setattr(launch, "PROGRAM", (sys.executable, str(file)))
     monkeypatch.setattr(launch, "POLL", 0.1)
     (trial,) = make(base, (), seeds=1).trials(tmp_path)
     trial.folder.mkdir(parents=True)
-    return trial, (tmp_path / "lock").open("w")
+    return trial
 
 
-def test_a_run_is_a_process_that_outlives_no_lock(trainer):
-    trial, lock = trainer
-    fcntl.flock(lock, fcntl.LOCK_EX)
+def test_a_run_is_a_process_that_waits_for_one_that_is_left_over(trainer, monkeypatch):
+    """A sweep that was killed leaves its training process; two never write to one folder."""
+    monkeypatch.setattr(lock, "POLL", 0.02)
+    trial = trainer
+    left_over = lock.Lock(trial.folder)
+    ending = threading.Timer(0.5, left_over.release)
+    ending.start()
     steps = []
 
     def look(step):
         steps.append(step)
-        if step != 4 or lock.closed:
-            return
-        lock.close()  # as if the sweep had been killed: the run holds the lock still
-        with Path(lock.name).open() as other, pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        (trial.folder / "end").write_text("")
+        assert not ending.is_alive()
+        if step == 4:
+            (trial.folder / "end").write_text("")
 
-    assert launch.train_process("some/config.py", lock.fileno())(trial, look) == 3
-    assert steps[-1] == 4 and lock.closed
-    with Path(lock.name).open() as other:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert launch.train_process("some/config.py")(trial, look) == 3
+    assert steps[-1] == 4
     printed = trial.output.read_text()
     assert printed.count("--config some/config.py --workdir") == 2  # the command, and its output
     assert "--config.loss.association=none" in printed
 
 
 def test_a_stopped_sweep_lets_its_run_save(trainer):
-    trial, lock = trainer
+    trial = trainer
 
     def stop(step):
         if step == 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        launch.run_all([trial], lambda *a: launch.train_process("c.py", lock.fileno())(trial, stop))
+        launch.run_all([trial], lambda *a: launch.train_process("c.py")(trial, stop))
     assert (trial.folder / "saved").exists() and not trial.exit_status.exists()
     assert results.outcome(trial).state == "unfinished" and results.outcome(trial).step == 4
 

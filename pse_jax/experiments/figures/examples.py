@@ -13,6 +13,7 @@ from pse_jax.data.dataset import Dataset
 from pse_jax.evaluation.arrays import nan_to_none
 from pse_jax.experiments.figures import lost
 from pse_jax.experiments.figures.lost import Lost
+from pse_jax.files import write_whole
 from pse_jax.report import style
 from pse_jax.report.pictures import BETTER, WORSE, draw_pair
 
@@ -73,5 +74,5 @@ def save_examples(
         return []
     files = style.save(draw_examples(chosen, dataset), out, name)
     file = out / f"{name}.json"
-    file.write_text(json.dumps(nan_to_none(numbers), indent=2) + "\n")
+    write_whole(file, json.dumps(nan_to_none(numbers), indent=2) + "\n", "the numbers of NMS")
     return [*files, file]

@@ -5,21 +5,20 @@ asked to stop (SIGTERM), it asks the process, which saves; resumed, the sweep re
 """
 
 import contextlib
-import fcntl
-import json
 import logging
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 from tqdm import tqdm
 
 from pse_jax import progress
 from pse_jax.experiments.sweep.plan import Trial, read_numbers
-from pse_jax.runs.folder import Run
+from pse_jax.files import make_folder, write_whole
+from pse_jax.runs.folder import Run, read_metrics
+from pse_jax.runs.lock import held
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +34,15 @@ def command(trial: Trial, config_file: str) -> list[str]:
     return [*PROGRAM, "--config", config_file, "--workdir", str(trial.folder), *trial.flags]
 
 
-def train_process(config_file: str, lock: int) -> Start:
-    """The `Start` that trains; its process holds the file descriptor `lock` as long as it lives."""
+def train_process(config_file: str) -> Start:
+    """The `Start` that trains, once no other process does so in the trial's folder.
+
+    A sweep that was killed leaves the process that it had started, which trains on.
+    """
 
     def start(trial: Trial, report: Callable[[int], object]) -> int:
+        with held(trial.folder, wait=True):
+            pass
         words = command(trial, config_file)
         with trial.output.open("ab") as output:
             output.write(f"$ {shlex.join(words)}\n".encode())
@@ -50,7 +54,6 @@ def train_process(config_file: str, lock: int) -> Start:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=(lock,),
             ) as process:
                 return _wait(process, trial, report)
 
@@ -75,11 +78,8 @@ def _wait(process: subprocess.Popen, trial: Trial, report: Callable[[int], objec
 
 def last_step(trial: Trial) -> int:
     """The last step in a trial's metrics; 0 before the first."""
-    try:
-        lines = Run(trial.folder).metrics.read_text().splitlines()
-        return int(json.loads(lines[-1])["step"])
-    except (FileNotFoundError, IndexError, json.JSONDecodeError):
-        return 0
+    rows, _ = read_metrics(Run(trial.folder).metrics)
+    return rows[-1][0] if rows else 0
 
 
 def run_all(trials: list[Trial], start: Start) -> None:
@@ -105,30 +105,13 @@ def run_all(trials: list[Trial], start: Start) -> None:
 def _run_one(trial: Trial, start: Start, bar: tqdm) -> str:
     """Trains one; returns how it went, in words."""
     before, since = bar.n, time.perf_counter()
-    trial.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(trial.folder, "the folder of a run")
     trial.exit_status.unlink(missing_ok=True)
     status = start(trial, lambda step: bar.update(before + step - bar.n))
-    trial.exit_status.write_text(f"{status}\n")
+    write_whole(trial.exit_status, f"{status}\n", "the exit status of a run")
     bar.update(before + trial.config.optimizer.steps - bar.n)
     numbers = read_numbers(trial)
     if numbers is None:
         return f"FAILED with exit status {status}, see {trial.output}"
     ap = "-" if numbers["AP"] is None else f"{100 * numbers['AP']:.1f}"
     return f"AP {ap} in {progress.duration(time.perf_counter() - since)}"
-
-
-@contextlib.contextmanager
-def locked(out: Path) -> Iterator[int]:
-    """Holds OUT/lock, waiting for it; gives its file descriptor, for the trials to hold as well.
-
-    A sweep that was killed leaves the process that it had started, which trains on: the lock keeps
-    a second process out of its folder.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.warning("waiting for another sweep in %s, or a run that it left behind", out)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()

@@ -13,6 +13,7 @@ from pse_jax.config import Config, differences, from_dict, get, to_dict
 from pse_jax.config_checks import override, validate
 from pse_jax.errors import ConfigError
 from pse_jax.experiments.sweep.variants import BASELINE, Overrides
+from pse_jax.files import make_folder, write_whole
 from pse_jax.runs import folder
 from pse_jax.runs.folder import Run, changes, numbers_file
 
@@ -142,8 +143,9 @@ def claim(sweep: Sweep, out: Path) -> Sweep:
             tables=tuple(dict.fromkeys(old.tables + sweep.tables)),
             seeds=max(old.seeds, sweep.seeds),
         )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "sweep.json").write_text(json.dumps(dataclasses.asdict(sweep), indent=2) + "\n")
+    make_folder(out, "the folder of a sweep")
+    content = json.dumps(dataclasses.asdict(sweep), indent=2) + "\n"
+    write_whole(out / "sweep.json", content, "the plan of the sweep")
     return sweep
 
 

@@ -1,6 +1,7 @@
 """The tables of a sweep: OUT/sweep.md, OUT/runs.csv and OUT/summary.csv."""
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pse_jax.experiments.sweep.plan import Sweep, describe
 from pse_jax.experiments.sweep.results import FAILED, FINISHED, METRICS, Outcome
 from pse_jax.experiments.sweep.statistics import CONFIDENCE, estimate, paired_difference
 from pse_jax.experiments.sweep.variants import BASELINE, OVERVIEW, TABLES, Comparison
+from pse_jax.files import write_whole
 from pse_jax.report.tables import align
 
 PERCENT = ("AP", "AR", "oracle")  # metrics whose names start so, in percent
@@ -19,7 +21,7 @@ NAMES = {"oracle_AP": "oracle AP", "oracle_gap": "oracle gap"}
 def write(sweep: Sweep, outcomes: list[Outcome], out: Path) -> str:
     """Writes the three files and returns the Markdown."""
     text = markdown(sweep, outcomes)
-    (out / "sweep.md").write_text(text, "utf-8")
+    write_whole(out / "sweep.md", text, "the tables")
     _write_csv(out / "runs.csv", [_run_row(outcome) for outcome in outcomes])
     rows = [_summary_row(outcomes, name, key) for name in sweep.variants for key in METRICS]
     _write_csv(out / "summary.csv", rows)
@@ -152,10 +154,11 @@ def _summary_row(outcomes: list[Outcome], variant: str, metric: str) -> dict[str
 
 def _write_csv(file: Path, rows: list[dict[str, Any]]) -> None:
     """NaN and what a row does not have are empty."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        writer = csv.DictWriter(stream, columns, restval="")
-        writer.writeheader()
-        writer.writerows(
-            {name: "" if value != value else value for name, value in row.items()} for row in rows
-        )
+    stream = io.StringIO(newline="")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(stream, columns, restval="")
+    writer.writeheader()
+    writer.writerows(
+        {name: "" if value != value else value for name, value in row.items()} for row in rows
+    )
+    write_whole(file, stream.getvalue(), "the tables")

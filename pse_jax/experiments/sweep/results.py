@@ -16,6 +16,7 @@ from pse_jax.evaluation.arrays import nan_to_none
 from pse_jax.evaluation.correlation import COEFFICIENTS
 from pse_jax.experiments.sweep.launch import last_step
 from pse_jax.experiments.sweep.plan import Sweep, Trial, read_numbers
+from pse_jax.files import write_whole
 from pse_jax.runs.folder import detections_file
 
 FINISHED, FAILED, UNFINISHED, MISSING = "finished", "failed", "unfinished", "missing"
@@ -70,5 +71,5 @@ def _ranking(trial: Trial, numbers: dict[str, Any]) -> dict[str, Any]:
         values["LaECE"] = measure.calibrate(examined)["LaECE"]
     except ResultsError:  # no detections
         pass
-    file.write_text(json.dumps(nan_to_none(values)) + "\n")
+    write_whole(file, json.dumps(nan_to_none(values)) + "\n", "the ranking")
     return values
