@@ -13,7 +13,7 @@ from pse_jax.experiments.sweep.variants import BASELINE, OVERVIEW, TABLES, Compa
 from pse_jax.report.tables import align
 
 PERCENT = ("AP", "AR", "oracle")  # metrics whose names start so, in percent
-NAMES = {"oracle_AP": "oracle AP", "oracle_gap": "oracle gap"}
+NAMES = {"oracle_AP": "oracle AP", "oracle_gap": "oracle gap", "LaECE": "LaECE0"}
 
 
 def write(sweep: Sweep, outcomes: list[Outcome], out: Path) -> str:
