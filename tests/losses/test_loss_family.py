@@ -286,6 +286,7 @@ def test_iou_balanced_weights_keep_the_sum(rng):
     assert balanced == pytest.approx(float(losses[positive].sum()), rel=1e-6)
     order = np.argsort(quality[positive])
     assert (np.diff(np.asarray(weights[positive])[order]) >= 0).all()
+    assert (iou_balanced_weights(losses, 0 * quality, positive) == 1).all()  # no box overlaps
 
 
 @pytest.mark.parametrize(
@@ -330,6 +331,8 @@ def test_the_log_says_which_losses_are_on():
     assert len(said) == len(CLASSIFICATIONS) * (len(ASSOCIATIONS) + 1)
     text = describe_loss(LossConfig(classification="vfl", association="spearman", box="giou"))
     assert text == "VFL + 1*GIoU(smooth=1) + Spearman(beta=1, score=max)"
+    text = describe_loss(LossConfig(association="none", target_smooth=1.0))
+    assert text.endswith("no association loss; IoU that scores are drawn to: smooth=1")
     assert describe_loss(LossConfig(), "centerness") == (
         "focal(alpha=0.25, gamma=2) + 1*IoU(smooth=1) + BCE(centre-ness) "
         "+ PSE(beta=1, k=1, score=max)"
