@@ -83,8 +83,10 @@ class LossConfig:
     box: Literal["iou", "giou"] = "iou"  # iou: Eq. (6)
     box_weight: NonNegative = 1.0  # λ of Eq. (6)
     box_by_centerness: bool = False  # weigh each positive's box loss so, as FCOS; the paper: no
-    # px² (relu: strides²), added to both areas, by the authors; 0: Eq. (7)
+    # px² (relu: strides²), added to intersection and union: in the box loss, and in the Î that
+    # scores are drawn to. The authors: 1 in both; 0: Eq. (7)
     iou_smooth: NonNegative = 1.0
+    target_smooth: NonNegative = 0.0
     association: str = "pse"  # Eq. (8); none, or another of losses/table.py
     beta: NonNegative = 1.0  # weight of the association loss
     k: NonNegative = 1.0  # slope: the score is drawn to k·IoU
@@ -229,7 +231,10 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-RENAMED = {"config.inference.root": "sqrt_score"}  # fields in the config.json of older runs
+# The config.json of older runs: fields that had another name, and fields that were one with another
+# of their section, whose value they then had.
+RENAMED = {"config.inference.root": "sqrt_score"}
+SPLIT_OFF = {"config.loss": {"target_smooth": "iou_smooth"}}
 
 
 def from_dict(values: dict[str, Any]) -> Config:
@@ -240,6 +245,8 @@ def from_dict(values: dict[str, Any]) -> Config:
 def _fill(node: Any, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise ConfigError(f"{where} is {values!r}; it must be a section, with names and values")
+    older = {new: values[old] for new, old in SPLIT_OFF.get(where, {}).items() if old in values}
+    values = older | values
     for name, value in values.items():
         name = RENAMED.get(f"{where}.{name}") or name
         if name not in vars(node):

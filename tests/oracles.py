@@ -46,8 +46,9 @@ def loop_losses(batch, config):
             (al, at, ar, ab), (bl, bt, br, bb) = distances[i, p].tolist(), wanted[i, p].tolist()
             both = (min(al, bl) + min(ar, br)) * (min(at, bt) + min(ab, bb))
             union = (al + ar) * (at + ab) + (bl + br) * (bt + bb) - both
-            iou = (both + config.iou_smooth) / (union + config.iou_smooth)
-            box -= config.box_weight * math.log(iou)
+            smoothed = (both + config.iou_smooth) / (union + config.iou_smooth)
+            box -= config.box_weight * math.log(smoothed)
+            iou = (both + config.target_smooth) / (union + config.target_smooth)
             score = max(scores) if config.score == "max" else scores[label[i, p]]
             if config.association == "pse":
                 tie += config.beta * (score - config.k * iou) ** 2

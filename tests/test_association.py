@@ -8,7 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pse_jax.config import Config, LossConfig
 from pse_jax.losses import pce_loss, pse_loss
+from pse_jax.losses.detection import detection_losses
+from pse_jax.models import Predictions
+from pse_jax.targets import Targets
 
 BOTH = pytest.mark.parametrize("loss", [pse_loss, pce_loss])
 
@@ -129,3 +133,45 @@ def test_least_on_the_line(loss):
         assert (loss(k * iou, iou, k=k) < 1e-6).all()
         assert (loss(k * iou + 0.05, iou, k=k) > 1e-3).all()
         assert (loss(k * iou - 0.05, iou, k=k) > 1e-3).all()
+
+
+SATURATED = [float(o) for size in (17, 20, 30, 45, 60) for o in (size, -size)]
+
+
+def saturated_pce(o, s):
+    """Value and slope by the logit of -log(1 - |p - s|), in float64, without rounding p to 1."""
+    log_p, log_rest = -np.logaddexp(0, -o), -np.logaddexp(0, o)
+    p, rest = np.exp(log_p), np.exp(log_rest)  # each exact where it is small
+    above = log_p - log_rest >= np.log(max(s, 1e-300)) - np.log(max(1 - s, 1e-300))
+    if above:  # 1 - (p - s)
+        return -np.log(rest + s) if s > 0 else -log_rest, p * rest / (rest + s)
+    return -np.log(p + (1 - s)) if s < 1 else -log_p, -p * rest / (p + (1 - s))
+
+
+@pytest.mark.parametrize("k", [1.0, 1.25])
+@pytest.mark.parametrize("score", ["max", "target"])
+def test_pce_trains_a_score_that_is_saturated_on_the_wrong_side(score, k):
+    """In float32 sigmoid(17) is 1; through the objective, with the score of either kind."""
+    logits = np.repeat(SATURATED, 3).astype(np.float32)
+    ious = np.tile([0.0, 0.5, 1.0], len(SATURATED))
+    # 8 x 8 px predicted inside by (1 - IoU) of its width; the other class lies further down.
+    wanted = np.full((1, len(ious), 4), 4.0, np.float32)
+    found = wanted * np.stack([ious, np.ones_like(ious)] * 2, -1)[None].astype(np.float32)
+    both = np.stack([logits, logits - 5], -1)[None]
+    everywhere = np.ones((1, len(ious)), bool)
+    label = np.zeros((1, len(ious)), np.int32)
+    targets = Targets(*map(jnp.asarray, (everywhere, label, wanted)), jnp.full((1, len(ious)), 8.0))
+    config = Config(loss=LossConfig(association="pce", score=score, k=k))
+
+    def association(both):
+        predictions = Predictions(both, jnp.asarray(found))
+        return detection_losses(predictions, targets, jnp.ones(1, bool), config).association
+
+    value, slope = jax.jit(jax.value_and_grad(association))(jnp.asarray(both))
+    pairs = zip(logits.astype(np.float64), ious, strict=True)
+    expected = np.array([saturated_pce(o, min(k * iou, 1.0)) for o, iou in pairs])
+    assert float(value) == pytest.approx(expected[:, 0].mean(), rel=1e-6)
+    np.testing.assert_allclose(slope[0, :, 0] * len(ious), expected[:, 1], rtol=1e-4, atol=1e-7)
+    assert (slope[0, :, 1] == 0).all()
+    wrong = ((logits > 0) & (ious == 0)) | ((logits < 0) & (ious == 1))
+    np.testing.assert_allclose(np.abs(slope[0, wrong, 0]) * len(ious), 1.0, rtol=1e-5)

@@ -74,6 +74,10 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path):
         ([8, 4, 0, 20], None, "box without area, left out"),
         ([100, 4, 10, 10], None, "box outside its image, left out"),
         ([-20, 4, 20, 10], None, "box outside its image, left out"),
+        ([20.3, 4, 1, 20], None, "box at most 1 px wide or high, left out"),
+        ([8, 4.7, 40, 0.4], None, "box at most 1 px wide or high, left out"),
+        ([63, 4, 40, 20], None, "box at most 1 px wide or high, left out"),  # of it, inside
+        ([20.3, 4, 1.01, 20], [20.3, 4, 21.31, 24], None),
         (
             [-5, -6, 50, 100],
             [0, 0, 45, 48],
@@ -88,7 +92,9 @@ def test_boxes_that_are_cut_or_left_out_are_counted(tmp_path, caplog, bbox, kept
     file, images = write(tmp_path, content)
     with caplog.at_level(logging.WARNING):
         dataset = coco.load(file, images)
-    assert dataset.boxes_of(0)[0].tolist() == ([kept] if kept else [])
+    np.testing.assert_allclose(dataset.boxes_of(0)[0], [kept] if kept else np.zeros((0, 4)), 1e-6)
+    assert dataset.boxes_xywh[0].tolist() == bbox  # evaluated with it all the same
+    assert len(dataset.without_empty()) == (2 if kept else 1)
     assert dataset.problems == ({problem: 1} if problem else {})
     if problem:
         assert f"{file}: 1 x {problem} (annotation 1, image 10, bbox {bbox})" in caplog.text

@@ -187,6 +187,11 @@ def test_a_whole_number_in_a_float_field_takes_any_number_as_its_flag():
 def test_the_config_of_an_older_run_still_loads():
     config = configuration.from_dict({"inference": {"root": True}, "data": {"root": "/data"}})
     assert config.inference.sqrt_score is True and config.data.root == "/data"
+    values = configuration.to_dict(Config())  # trained when one field was for boxes and scores
+    del values["loss"]["target_smooth"]
+    older = configuration.from_dict(values)
+    assert configuration.differences(Config(), older) == {"loss.target_smooth": (0.0, 1.0)}
+    assert configuration.from_dict(configuration.to_dict(older)) == older
 
 
 def test_flags_are_checked_without_jax():

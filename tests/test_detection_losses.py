@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from oracles import loop_losses
 
 from pse_jax import boxes
 from pse_jax.config import Config, LossConfig, ModelConfig
 from pse_jax.losses.detection import detection_losses
+from pse_jax.losses.table import ASSOCIATIONS, CLASSIFICATIONS
 from pse_jax.models import Predictions
 from pse_jax.targets import Targets, centerness
 
@@ -23,6 +25,7 @@ CONFIGS = [
     LossConfig(association="pce", beta=0.5, k=1.25, score="target", iou_smooth=0.0),
     LossConfig(association="pce", box_weight=2.0, focal_alpha=0.4, focal_gamma=1.0),
     LossConfig(beta=2.0, k=0.8, iou_smooth=0.0, focal_gamma=0.0),
+    LossConfig(target_smooth=1.0),  # the authors' reading
 ]
 TERMS = ("classification", "box", "association", "positives")
 
@@ -92,7 +95,9 @@ def test_by_eye():
     log2 = math.log(2)
     np.testing.assert_allclose(found, [0.25 * log2, 2 * log2, 0.0625, 1], rtol=1e-6)
     found, _ = evaluate(batch, LossConfig())
-    np.testing.assert_allclose(found[1], math.log(101 / 26), rtol=1e-6)
+    np.testing.assert_allclose(found[1:3], [math.log(101 / 26), 0.0625], rtol=1e-6)
+    found, _ = evaluate(batch, LossConfig(target_smooth=1.0))
+    np.testing.assert_allclose(found[1:3], [math.log(101 / 26), (0.5 - 26 / 101) ** 2], rtol=1e-6)
 
 
 def test_the_divisor_is_the_number_of_positives_of_the_whole_batch(rng):
@@ -229,10 +234,89 @@ def test_the_variants_against_loops(rng, quality, distances, box):
         )
         weights, box_sum = weights + weight, box_sum + weight * loss
         p = 1 / (1 + math.exp(-float(quality_logits[at])))
-        target = weight if quality == "centerness" else iou
+        target = weight if quality == "centerness" else both / union
         quality_sum -= target * math.log(p) + (1 - target) * math.log(1 - p)
     expected = box_sum / weights, quality_sum / positive.sum()
     arguments = jnp.asarray(found), jnp.asarray(quality_logits)
     np.testing.assert_allclose(terms(*arguments), expected, rtol=1e-5)
     by_distance = jax.grad(lambda *x: terms(*x)[1])(*arguments)
     assert (by_distance == 0).all()  # the branch's target is detached
+
+
+SCORED = {
+    **{name: LossConfig(association=name) for name in ASSOCIATIONS},
+    **{name: LossConfig(classification=name, association="none") for name in CLASSIFICATIONS},
+    "the IoU branch": LossConfig(association="none"),
+    "the authors' reading": LossConfig(target_smooth=1.0),
+}
+LOGITS = np.random.default_rng(3).normal(size=(1, 4, 3)).astype(np.float32)  # 2 classes, a branch
+
+
+@functools.cache
+def compiled_family(distances):
+    """Losses and gradients of everything in SCORED, of four objects of 8 x 8 px at stride 8."""
+    everywhere, wanted = jnp.ones((1, 4), bool), jnp.full((1, 4, 4), 4.0)
+    targets = dataclasses.replace(
+        make_targets(everywhere, jnp.zeros((1, 4), int), wanted),
+        matched=jnp.arange(4)[None] % 2,
+        slots=2,
+    )
+
+    def total(logits, found, loss):
+        predictions = Predictions(logits[..., :2], found, logits[..., 2])
+        config = Config(model=ModelConfig(quality="iou", distances=distances), loss=loss)
+        losses = detection_losses(predictions, targets, jnp.ones(1, bool), config)
+        return losses.total, losses
+
+    gradient = jax.grad(total, (0, 1), has_aux=True)
+    return jax.jit(
+        lambda logits, found: {
+            name: gradient(logits, found, loss) for name, loss in SCORED.items()
+        },
+        compiler_options=tiny.FAST,
+    )
+
+
+def small_boxes(sizes, distances):
+    """The same, with the objects predicted as squares of so many px around their centres."""
+    half = np.asarray(sizes, np.float32)[None, :, None] / 2
+    return compiled_family(distances)(LOGITS, np.broadcast_to(half, (1, 4, 4)))
+
+
+@pytest.mark.parametrize("distances", ["exp", "relu"])
+def test_an_8_px_box_predicted_as_4_px_has_iou_a_quarter(distances):
+    """Whatever the unit of the distances: the box loss alone has the authors' +1."""
+    found = small_boxes([4.0] * 4, distances)
+    score = 1 / (1 + np.exp(-LOGITS[0, :, :2].max(axis=-1)))
+    smoothed = 17 / 65 if distances == "exp" else 1.25 / 2
+    for name, iou in (("pse", 0.25), ("the authors' reading", smoothed)):
+        losses = found[name][1]
+        assert float(losses.box) == pytest.approx(-math.log(smoothed), rel=1e-5)
+        assert float(losses.association) == pytest.approx(np.mean((score - iou) ** 2), rel=1e-5)
+
+
+def test_scores_learn_the_same_from_distances_in_strides_as_in_pixels():
+    sizes = [4.0, 6.0, 7.0, 8.0]
+    pixels, strides = (small_boxes(sizes, distances) for distances in ("exp", "relu"))
+    for name in SCORED:
+        same = name != "the authors' reading"
+        (slopes, losses), (by_pixels, wanted) = strides[name], pixels[name]
+        for term in ("classification", "association"):
+            value = float(getattr(wanted, term))
+            close = float(getattr(losses, term)) == pytest.approx(value, rel=1e-5, abs=1e-7)
+            assert close == (same or term == "classification"), (name, term)
+        close = np.allclose(slopes[0], by_pixels[0], rtol=1e-4, atol=1e-7)
+        assert close == same, name
+
+
+@pytest.mark.parametrize("sizes", [[0.0] * 4, [0.0, 0.0, 4.0, 8.0]], ids=["none", "some"])
+def test_boxes_without_area(sizes):
+    """ReLU distances may be 0 at the start: then Î is 0, and every gradient is finite."""
+    for name, (slopes, losses) in small_boxes(sizes, "relu").items():
+        assert all(np.isfinite(float(value)) for value in vars(losses).values()), name
+        assert all(np.isfinite(slope).all() for slope in slopes), name
+        assert (np.asarray(slopes[0]) != 0).any(), name
+    score = 1 / (1 + np.exp(-LOGITS[0, :, :2].max(axis=-1)))
+    association = small_boxes(sizes, "relu")["pse"][1].association
+    expected = np.mean((score - np.square(np.asarray(sizes) / 8)) ** 2)
+    assert float(association) == pytest.approx(expected, rel=1e-5)

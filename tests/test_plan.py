@@ -1,5 +1,7 @@
 """The batch plan: a pure function of (seed, step), fair to every image, in a few static shapes."""
 
+import logging
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -108,10 +110,91 @@ def test_processes_share_out_one_batch_of_one_shape(buckets, processes):
         assert np.concatenate(shares).tolist() == whole[step].images.tolist()
 
 
-def test_a_bucket_smaller_than_a_batch():
+def test_a_data_set_smaller_than_a_batch():
     alone = choose_buckets(np.array([(320, 320)] * 3), 320, 640, 4)
     images = TrainPlan(alone, 8, 0, 0.5, 1)[0].images
     assert np.bincount(images).tolist() in ([3, 3, 2], [3, 2, 3], [2, 3, 3])
+
+
+def test_the_log_says_what_was_done_about_small_buckets(caplog):
+    sizes = np.array([(320, 320)] * 8 + [(320, 640)] * 2)
+    with caplog.at_level(logging.INFO):
+        TrainPlan(choose_buckets(sizes, 320, 640, 4), 2, 0, 0.5, 1)
+        assert not caplog.text
+        TrainPlan(choose_buckets(sizes, 320, 640, 4), 8, 0, 0.5, 1)
+        assert "1 of 2 image shapes joined another" in caplog.text
+        caplog.clear()
+        TrainPlan(choose_buckets(sizes[:3], 320, 640, 4), 8, 0, 0.5, 1)
+        assert "the 3 images are fewer than a batch of 8" in caplog.text
+        assert "--config.data.batch_size=3" in caplog.text
+
+
+def buckets_of(counts, shapes=((320, 320), (320, 640), (640, 320), (640, 640))):
+    sizes = [shape for shape, count in zip(shapes, counts, strict=False) for _ in range(count)]
+    return choose_buckets(np.array(sizes), 320, 640, len(counts))
+
+
+some_counts = st.lists(st.integers(1, 40), min_size=1, max_size=4)
+
+
+@given(some_counts, st.integers(1, 17), st.integers(0, 9))
+def test_no_batch_holds_an_image_twice_and_all_have_their_turn(counts, batch_size, seed):
+    made = buckets_of(counts)
+    total = len(made.bucket)
+    plan = TrainPlan(made, batch_size, seed, 0.5, steps=150)
+    assert (plan.buckets.resized_hw <= np.array(plan.buckets.shapes_hw)[plan.buckets.bucket]).all()
+    seen = [[] for _ in plan.members]
+    for step in range(len(plan)):
+        images = plan[step].images
+        largest = -(-batch_size // total)  # 1 unless the data set is smaller than a batch
+        assert np.bincount(images).max() <= max(largest, 1)
+        seen[plan.turns[step, 0]] += images.tolist()
+    for members, images in zip(plan.members, seen, strict=True):
+        assert len(members) >= min(batch_size, total)
+        for start in range(0, len(images) - len(members) + 1, len(members)):  # an epoch
+            assert sorted(images[start : start + len(members)]) == members.tolist()
+    assert sum(map(len, plan.members)) == total  # none is lost
+
+
+def plain_images(made, batch_size, seed, bucket, turn):
+    """A batch of one permutation an epoch, end to end, whatever it repeats."""
+    members = np.flatnonzero(made.bucket == bucket)
+    positions = range(turn * batch_size, (turn + 1) * batch_size)
+    return [
+        members[
+            np.random.default_rng((seed, 0, bucket, n // len(members))).permutation(len(members))
+        ][n % len(members)]
+        for n in positions
+    ]
+
+
+@given(st.lists(st.integers(40, 90), min_size=1, max_size=4), st.integers(1, 20), st.integers(0, 9))
+def test_a_plan_that_never_repeated_an_image_in_a_batch_is_as_it_was(counts, batch_size, seed):
+    """Runs that began before resume bit for bit; what did repeat one changes places, no more."""
+    made = buckets_of(counts)
+    plan = TrainPlan(made, batch_size, seed, 0.5, steps=60)
+    assert plan.buckets.shapes_hw == made.shapes_hw and (plan.buckets.bucket == made.bucket).all()
+    changed = set()
+    for step, (bucket, turn) in enumerate(plan.turns.tolist()):
+        plain = plain_images(made, batch_size, seed, bucket, turn)
+        epoch = (turn + 1) * batch_size // counts_of(made)[bucket]  # at the end of the batch
+        if len(set(plain)) < len(plain):
+            changed.add((bucket, epoch))
+        elif (bucket, epoch) not in changed and (bucket, epoch - 1) not in changed:
+            assert plan[step].images.tolist() == plain
+
+
+def counts_of(made):
+    return np.bincount(made.bucket).tolist()
+
+
+def test_a_bucket_smaller_than_a_batch_joins_the_neighbour_that_pads_least():
+    made = buckets_of([20, 3, 20], ((320, 320), (320, 352), (640, 320)))
+    plan = TrainPlan(made, 8, 0, 0.5, 60)
+    assert plan.buckets.shapes_hw == ((320, 352), (640, 320))
+    assert np.bincount(plan.buckets.bucket).tolist() == [23, 20]
+    assert len(made.shapes_hw) == 3  # the evaluation's stay
+    assert TrainPlan(made, 3, 0, 0.5, 60).buckets.shapes_hw == made.shapes_hw
 
 
 @given(batch_size=st.integers(1, 17), count=st.integers(1, 3))

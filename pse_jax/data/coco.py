@@ -20,6 +20,7 @@ from pse_jax.errors import DataError, ResultsError
 from pse_jax.evaluation.arrays import GroundTruth, Results, xywh_to_xyxy
 
 PARTS = ("images", "annotations", "categories")
+SMALLEST_SIDE = 1.0  # px; a box to learn from is larger (fcos_core)
 WAYS = (
     "\nThe data set can be provided in one of these ways:\n"
     "  * COCO 2017: unpack annotations/, train2017/ and val2017/ into one folder and pass "
@@ -173,21 +174,28 @@ def _sizes_hw(images: Rows) -> Int[np.ndarray, "n 2"]:
 def _inside(
     truth: GroundTruth, sizes_hw: Int[np.ndarray, "n 2"], rows: list[Any], problems: Problems
 ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 4"]]:
-    """Numbers of the annotations with something inside their image, and that part as xyxy."""
+    """Numbers of the annotations to learn from, and their part inside the image as xyxy.
+
+    A box that is at most 1 px wide or high there is not one of them, as in fcos_core, where the
+    edges of a box are pixels and its right edge then is its left one.
+    """
     boxes = xywh_to_xyxy(truth.boxes_xywh)
     limits = np.tile(sizes_hw[truth.image][:, ::-1], 2).astype(np.float64)
     cut = np.clip(boxes, 0.0, limits)
     flat = (truth.boxes_xywh[:, 2:] == 0).any(axis=1)
     outside = ~flat & (cut[:, 2:] <= cut[:, :2]).any(axis=1)
-    sticking_out = ~flat & ~outside & (np.abs(cut - boxes).max(axis=1, initial=0) > 1)
+    size = np.minimum(cut[:, 2:] - cut[:, :2], truth.boxes_xywh[:, 2:])
+    tiny = ~flat & ~outside & (size <= SMALLEST_SIDE).any(axis=1)
+    sticking_out = ~flat & ~outside & ~tiny & (np.abs(cut - boxes).max(axis=1, initial=0) > 1)
     for kind, which in (
         ("box without area, left out", flat),
         ("box outside its image, left out", outside),
+        ("box at most 1 px wide or high, left out", tiny),
         ("box more than a pixel out of its image, cut", sticking_out),
     ):
         for g in np.flatnonzero(which):
             row = rows[g]
             name = f"annotation {row['id']}" if "id" in row else f"annotations[{g}]"
             problems.add(kind, f"{name}, image {row['image_id']}, bbox {row['bbox']}")
-    kept = np.flatnonzero(~flat & ~outside)
+    kept = np.flatnonzero(~flat & ~outside & ~tiny)
     return kept, cut[kept]

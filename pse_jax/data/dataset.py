@@ -30,8 +30,9 @@ class Images(Protocol):
 class Dataset(GroundTruth):
     """The ground truth, the images that belong to it, and the boxes to learn from.
 
-    Those are the annotations but for crowd regions and boxes with nothing inside their image, cut
-    to the image, an image after the other: image i owns the rows `offsets[i]:offsets[i + 1]`.
+    Those are the annotations but for crowd regions and boxes that are at most 1 px wide or high
+    inside their image, cut to it, an image after the other: image i owns the rows
+    `offsets[i]:offsets[i + 1]`.
     """
 
     sizes_hw: Int[np.ndarray, "n 2"]  # px

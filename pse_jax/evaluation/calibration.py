@@ -6,10 +6,40 @@ import numpy as np
 from jaxtyping import Float
 
 from pse_jax.errors import ResultsError
-from pse_jax.evaluation.arrays import Bools, Floats, Ints
+from pse_jax.evaluation.arrays import Bools, Floats, GroundTruth, Ints, Results
+from pse_jax.evaluation.matching import match, overlaps
+from pse_jax.evaluation.precision import CAP, highest, object_counts
 
 NAN = float("nan")
 BINS = 25  # Oksuz et al., CVPR 2023, sec. 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """What the scores of the detections are held against: see `own_iou`."""
+
+    iou: Floats  # with the object that the detection is matched with; 0 for none
+    counted: Bools  # the detections that are judged at all
+
+
+def own_iou(ground_truth: GroundTruth, detections: Results) -> Quality:
+    """The quality that LaECE0 and LaACE0 compare scores with (Kuzucu et al., ECCV 2024).
+
+    COCO's greedy, exclusive matching at tau = 0: in each image and class, by descending score, a
+    detection takes the free object that it overlaps most; a second box on an object has quality 0.
+    Not counted: what finds no free object and lies on a crowd region of its class; what is beyond
+    the 100 best of its class and image; and classes without objects. The authors' program does the
+    same, but takes "IoU at least 0" at its word: a box that touches nothing takes a free object
+    all the same, from boxes of lower scores. Here a match needs an overlap.
+    """
+    pairs = overlaps(ground_truth, detections, same_class=True)
+    matches = match(ground_truth, detections, pairs, threshold=0.0)
+    iou = np.zeros(len(detections))
+    own = matches.correct[pairs.detection] & (matches.object[pairs.detection] == pairs.object)
+    iou[pairs.detection[own]] = pairs.iou[own]
+    present = object_counts(ground_truth)[detections.category] > 0
+    counted = ~matches.ignored & present & highest(detections, CAP)
+    return Quality(iou, counted)
 
 
 def require_probabilities(scores: Floats) -> None:
@@ -22,8 +52,9 @@ def require_probabilities(scores: Floats) -> None:
 
 
 def bin_of(scores: Floats, bins: int = BINS) -> Ints:
-    """The bin of every score, of equal widths over [0, 1]; 1 belongs to the last."""
-    return np.minimum((scores * bins).astype(np.int64), bins - 1)
+    """The bin of every score: (low, high], of equal widths over [0, 1]; 0 belongs to the first."""
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    return np.maximum(np.searchsorted(edges, scores, side="left") - 1, 0)
 
 
 def reliability(scores: Floats, quality: Floats, *, bins: int = BINS) -> dict[str, np.ndarray]:
@@ -46,8 +77,8 @@ def laece(
     LaECE_c = sum over bins j of |D_j|/|D| |mean score(j) - precision(j) x mean IoU of the true
     positives(j)| (Oksuz et al., "Towards Building Self-aware Object Detectors", CVPR 2023); the
     data set's is the mean over classes. precision x mean IoU is the mean of `quality`, the IoU of
-    a true positive and 0 for any other. With threshold tau = 0 (Kuzucu et al., ECCV 2024), the one
-    used here, every overlapping detection counts and `quality` is the plain best IoU.
+    a true positive and 0 for any other. With the quality of `own_iou`, of the detections that it
+    counts, this is LaECE0 (Kuzucu et al., ECCV 2024).
     """
     require_probabilities(scores)
     key = category * bins + bin_of(scores, bins)
@@ -61,7 +92,7 @@ def laece(
 def laace(
     category: Ints, scores: Floats, quality: Floats, categories: int
 ) -> Float[np.ndarray, "{categories}"]:
-    """LaECE with a bin for every detection: the mean |score - quality| of each class."""
+    """LaECE with a bin for every detection: the mean |score - quality| of each class (LaACE0)."""
     require_probabilities(scores)
     count = np.bincount(category, minlength=categories)
     total = np.bincount(category, np.abs(scores - quality), categories)

@@ -1,11 +1,12 @@
 """Every number of the report, from ground truth and detections to one JSON-like dictionary.
 
 Crowds: PCC, SCC and KCC are over every detection, as in `evaluation.matching`. Everything else
-leaves out the detections that COCO ignores, those that lie on a crowd region of their class.
+leaves out the detections that COCO ignores, those that lie on a crowd region of their class;
+calibration by its own matching (`calibration.own_iou`).
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Examined:
     ious: Floats
     matches: Matches  # at IoU 0.5
     breakdown: tide.Breakdown
+    quality: calibration.Quality
 
     @property
     def counted(self) -> Bools:
@@ -57,7 +59,8 @@ def examine(ground_truth: GroundTruth, detections: Results) -> Examined:
     pairs = overlaps(ground_truth, detections, same_class=False)
     matches = match(ground_truth, detections, pairs, threshold=tide.FOREGROUND)
     breakdown = tide.break_down(ground_truth, detections, pairs, matches)
-    return Examined(ground_truth, detections, pairs, best, ious, matches, breakdown)
+    quality = calibration.own_iou(ground_truth, detections)
+    return Examined(ground_truth, detections, pairs, best, ious, matches, breakdown, quality)
 
 
 def correlation_table(examined: Examined) -> dict[str, dict[str, Any]]:
@@ -92,7 +95,7 @@ def class_table(examined: Examined, per_class_ap: Mapping[str, float]) -> list[d
     group = found.image[counted] * classes + category
     pairs, inverted = ranking.inversions(group, category, scores, ious, classes)
     try:
-        laece = calibration.laece(category, scores, ious, classes)
+        laece = _by_class(calibration.laece, examined)
     except ResultsError:  # the caller says so once
         laece = np.full(classes, np.nan)
     rows = []
@@ -121,22 +124,32 @@ def class_table(examined: Examined, per_class_ap: Mapping[str, float]) -> list[d
 
 
 def calibrate(examined: Examined) -> dict[str, Any]:
-    """LaECE and LaACE (means over classes) and the bins of the reliability diagram over all."""
-    found, keep = examined.detections, examined.counted
-    classes = len(examined.ground_truth.categories)
-    category, scores, ious = found.category[keep], found.scores[keep], examined.ious[keep]
+    """LaECE0 and LaACE0 (means over classes) and the bins of the reliability diagram over all.
+
+    The diagram's are of the same detections and qualities. Its precision is that of the breakdown
+    of errors: COCO's, at IoU 0.5, of the detections that are not ignored there.
+    """
+    scores, keep = examined.detections.scores, examined.quality.counted
+    bins = calibration.reliability(scores[keep], examined.quality.iou[keep])
+    keep = examined.counted
     correct = examined.matches.correct[keep].astype(np.float64)
-    bins = calibration.reliability(scores, ious)
     return {
-        "LaECE": nan_mean(calibration.laece(category, scores, ious, classes)),
-        "LaACE": nan_mean(calibration.laace(category, scores, ious, classes)),
+        "LaECE": nan_mean(_by_class(calibration.laece, examined)),
+        "LaACE": nan_mean(_by_class(calibration.laace, examined)),
         "bins": {
             "count": bins["count"],
             "score": bins["score"],
             "iou": bins["quality"],
-            "precision": calibration.reliability(scores, correct)["quality"],
+            "precision": calibration.reliability(scores[keep], correct)["quality"],
         },
     }
+
+
+def _by_class(error: Callable[..., Floats], examined: Examined) -> Float[np.ndarray, "c"]:
+    found, quality = examined.detections, examined.quality
+    columns = (found.category, found.scores, quality.iou)
+    classes = len(examined.ground_truth.categories)
+    return error(*(column[quality.counted] for column in columns), classes)
 
 
 def ratio(part: int, whole: int) -> float:

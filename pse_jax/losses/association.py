@@ -33,8 +33,22 @@ def pce_loss(score: Values, iou: Values, *, beta: float = 1.0, k: float = 1.0) -
     """Proxy cross-entropy, section III-A: -β log(1 - |p̂ - k·Î|).
 
     k·Î is cut to [0, 1], the range of a probability: with k > 1 the paper's formula would take the
-    logarithm of a negative number. Arguments as of `pse_loss`.
+    logarithm of a negative number. Arguments as of `pse_loss`. A float32 probability over 1 - 3e-8
+    is 1, and its logit gets no gradient: `pce_logit_loss`, which trains, is right there too.
     """
     iou = jax.lax.stop_gradient(iou)
     target = jnp.clip(k * iou, 0.0, 1.0)
     return -beta * jnp.log(jnp.maximum(1.0 - jnp.abs(score - target), SMALLEST_AGREEMENT))
+
+
+def pce_logit_loss(logit: Values, iou: Values, *, beta: float = 1.0, k: float = 1.0) -> Values:
+    """`pce_loss` of sigmoid(logit), with its value and gradient right for every logit.
+
+    With s for k·Î cut to [0, 1], 1 - |p̂ - s| is (1-p̂) + s above the line and p̂ + (1-s) below it;
+    both logarithms come from log-sigmoids, which no score rounds away.
+    """
+    target = jnp.clip(k * jax.lax.stop_gradient(iou), 0.0, 1.0)
+    log_s, log_rest = jnp.log(target), jnp.log1p(-target)
+    above = jnp.logaddexp(jax.nn.log_sigmoid(-logit), log_s)
+    below = jnp.logaddexp(jax.nn.log_sigmoid(logit), log_rest)
+    return -beta * jnp.where(logit >= log_s - log_rest, above, below)

@@ -107,11 +107,12 @@ def iou_balanced_weights(
     """Weights that move the loss of positives to those with better boxes and keep its sum.
 
     Wu et al., "IoU-balanced Loss Functions", 2019: w_i = q_i^η Σ_j L_j / Σ_j q_j^η L_j over the
-    positives of the global batch, 1 elsewhere; detached. The source takes the cross-entropy for L;
-    here it is the classification loss that the weights are for.
+    positives of the global batch, 1 elsewhere and where all q are 0; detached. The source takes
+    the cross-entropy for L; here it is the classification loss that the weights are for.
     """
     losses, quality = jax.lax.stop_gradient((losses, quality))
     powers = quality**eta
     plain = jnp.where(positive, losses, 0.0).sum()
     weighted = jnp.where(positive, losses * powers, 0.0).sum()
-    return jnp.where(positive, powers * plain / jnp.maximum(weighted, SMALLEST_SUM), 1.0)
+    shared = powers * plain / jnp.maximum(weighted, SMALLEST_SUM)
+    return jnp.where(positive & (weighted > 0), shared, 1.0)

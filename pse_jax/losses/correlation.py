@@ -7,7 +7,9 @@ is not divided by the number of positives. Only masked sums enter, so neither pa
 of devices changes it.
 
 It is 0, with a gradient of 0, where there is nothing to correlate: fewer than two positives, or no
-spread. Dimensions: `*n` locations, of which `positive` count.
+spread. A correlation does not change with the scale of the scores, so its gradient grows as their
+spread falls; below `SMALLEST_SPREAD` it is scaled down and grows no more. The values stay exact.
+Dimensions: `*n` locations, of which `positive` count.
 """
 
 import jax
@@ -18,6 +20,7 @@ Values = Float[Array, "*n"]  # elementwise, of any shape
 Mask = Bool[Array, "*n"]
 
 SMALLEST_VARIANCE = 1e-12  # of what counts as spread; float32 rounds a constant to less than this
+SMALLEST_SPREAD = 0.01  # of scores or ranks, a standard deviation: the gradient is cut below it
 RANK_CELLS = 32  # of the unit interval, for soft ranks: closer values are partly tied
 
 
@@ -26,7 +29,9 @@ def pearson_loss(
 ) -> Float[Array, ""]:
     """β (1 - PCC), PCC = cov(p̂, Î) / (σ_p̂ σ_Î): the correlation loss of section III-C.
 
-    Stationary wherever the scores are a rising linear function of the IoUs, whichever it is.
+    Stationary wherever the scores are a rising linear function of the IoUs, whichever it is. The
+    gradient by the N scores has the norm β √(1 - PCC²) / (σ_p̂ √N); with `SMALLEST_SPREAD` for σ_p̂
+    where that is smaller.
     """
     moments = _moments(score, jax.lax.stop_gradient(iou), positive)
     return beta * _one_minus_pcc(moments)
@@ -37,13 +42,14 @@ def concordance_loss(
 ) -> Float[Array, ""]:
     """β (1 - CCC), CCC = 2 cov(p̂, kÎ) / (σ²_p̂ + σ²_kÎ + (μ_p̂ - μ_kÎ)²), of Lin (1989).
 
-    Unlike the others it is least at p̂ = kÎ alone, not on any rising line.
+    Unlike the others it is least at p̂ = kÎ alone, not on any rising line. The spread that bounds
+    its gradient is the square root of the denominator.
     """
     count, gap, var_p, var_q, cov = _moments(score, k * jax.lax.stop_gradient(iou), positive)
     apart = var_p + var_q + jnp.square(gap)
     usable = (count >= 2) & (apart > SMALLEST_VARIANCE)
     ccc = 2 * cov / jnp.where(usable, apart, 1.0)
-    return beta * jnp.where(usable, 1.0 - ccc, 0.0)
+    return beta * _limited(jnp.where(usable, 1.0 - ccc, 0.0), apart)
 
 
 def spearman_loss(
@@ -100,4 +106,11 @@ def _one_minus_pcc(moments: tuple[Array, Array, Array, Array, Array]) -> Float[A
     count, _, var_p, var_q, cov = moments
     usable = (count >= 2) & (var_p > SMALLEST_VARIANCE) & (var_q > SMALLEST_VARIANCE)
     spread = jnp.sqrt(jnp.where(usable, var_p * var_q, 1.0))
-    return jnp.where(usable, 1.0 - cov / spread, 0.0)
+    return _limited(jnp.where(usable, 1.0 - cov / spread, 0.0), var_p)
+
+
+def _limited(loss: Float[Array, ""], variance: Float[Array, ""]) -> Float[Array, ""]:
+    """The loss, with its gradient times σ / `SMALLEST_SPREAD` where σ = √variance is smaller."""
+    value, variance = jax.lax.stop_gradient((loss, variance))
+    share = jnp.minimum(jnp.sqrt(variance) / SMALLEST_SPREAD, 1.0)
+    return value + share * (loss - value)

@@ -61,11 +61,12 @@ def detection_losses(
     unit = targets.stride[..., None] if config.model.distances == "relu" else 1.0
     distances = jnp.where(positive[..., None], predictions.distances / unit, 1.0)
     wanted = jnp.where(positive[..., None], targets.distances / unit, 1.0)
-    iou = boxes.distance_iou(distances, wanted, smooth=loss.iou_smooth)
     if loss.box == "iou":
-        box = iou_loss(iou)
+        box = iou_loss(boxes.distance_iou(distances, wanted, smooth=loss.iou_smooth))
     else:
         box = giou_loss(boxes.distance_giou(distances, wanted, smooth=loss.iou_smooth))
+    # Î, what scores learn: Eq. (7) unless told otherwise, 0 for a box without area.
+    iou = boxes.distance_iou(distances, wanted, smooth=loss.target_smooth)
 
     def total(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Float[Array, ""]:
         return jnp.where(mask, values, 0.0).sum()
@@ -116,7 +117,8 @@ def describe_loss(loss: LossConfig, quality: str = "none") -> str:
     terms = [described(CLASSIFICATIONS[loss.classification])]
     terms += [f"{loss.box_weight:g}*{BOX_LABELS[loss.box]}(smooth={loss.iou_smooth:g})"]
     terms += [f"BCE({QUALITIES[quality].label})"] if quality != "none" else []
+    note = f"; IoU that scores are drawn to: smooth={s:g}" if (s := loss.target_smooth) else ""
     if loss.association == "none":
-        return " + ".join(terms) + "; no association loss"
+        return " + ".join(terms) + "; no association loss" + note
     terms += [described(ASSOCIATIONS[loss.association], f"score={loss.score}")]
-    return " + ".join(terms)
+    return " + ".join(terms) + note

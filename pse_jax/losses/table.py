@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from pse_jax.config import LossConfig
 from pse_jax.errors import ConfigError
-from pse_jax.losses.association import pce_loss, pse_loss
+from pse_jax.losses.association import pce_logit_loss, pse_loss
 from pse_jax.losses.classification import (
     iou_balanced_weights,
     matchability_aware_loss,
@@ -101,7 +101,7 @@ ASSOCIATIONS = _by_name(
         function=lambda at, c: pse_loss(at.score, at.iou, beta=c.beta, k=c.k)),
     Row("pce", "PCE", "−β log(1 − |p̂ − kÎ|), kÎ cut to [0, 1]",
         target="kÎ", source="the paper, III-A", constants=LINE,
-        function=lambda at, c: pce_loss(at.score, at.iou, beta=c.beta, k=c.k)),
+        function=lambda at, c: pce_logit_loss(at.logit, at.iou, beta=c.beta, k=c.k)),
     Row("tc", "TC", "β max(0, |p̂ − kÎ| − 0.2) / (1 + e^H), H the entropy of p̂",
         target="within 0.2 of kÎ", source="Wang and Zhang, ICCV 2021", constants=LINE,
         function=lambda at, c: tc_loss(at.score, at.iou, beta=c.beta, k=c.k)),

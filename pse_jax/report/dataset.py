@@ -16,7 +16,7 @@ from pse_jax import progress
 from pse_jax.config import Config
 from pse_jax.data import transforms
 from pse_jax.data.dataset import Dataset
-from pse_jax.data.plan import buckets_for
+from pse_jax.data.plan import Buckets, buckets_for, fill_batches
 from pse_jax.errors import ImageError
 from pse_jax.evaluation.measure import SIZES
 from pse_jax.points import locations
@@ -36,6 +36,7 @@ class Checked:
     turned: int  # images with an EXIF orientation, which is not applied
     positives: Int[np.ndarray, " m"]  # locations that answer for each box
     reachable: Bool[np.ndarray, " m"]  # boxes that would have some if there were no others
+    buckets: Buckets | None  # of `trained_on`; None if it is empty
 
 
 def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
@@ -47,6 +48,8 @@ def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
     dropped = training and not config.data.keep_empty
     trained_on = dataset.without_empty() if dropped else dataset
     buckets = buckets_for(trained_on.sizes_hw, config.data) if len(trained_on) else None
+    if buckets and training:
+        buckets = fill_batches(buckets, config.data.batch_size)
     counts = [counter(hw, config) for hw in buckets.shapes_hw] if buckets else []
 
     def look(i: int) -> tuple[str, bool, Int[np.ndarray, " k"], Bool[np.ndarray, " k"]]:
@@ -75,7 +78,7 @@ def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
     why, turned, positives, reachable = zip(*looked, strict=True)
     unusable = {i: reason for i, reason in enumerate(why) if reason}
     positives, reachable = np.concatenate(positives), np.concatenate(reachable)
-    return Checked(dataset, trained_on, unusable, sum(turned), positives, reachable)
+    return Checked(dataset, trained_on, unusable, sum(turned), positives, reachable, buckets)
 
 
 def counter(
@@ -175,8 +178,8 @@ def _box_facts(checked: Checked) -> Iterator[tuple[str, str]]:
 
 
 def _size_facts(checked: Checked, config: Config) -> Iterator[tuple[str, str]]:
-    dataset = checked.trained_on
-    if not len(dataset):
+    dataset, buckets = checked.trained_on, checked.buckets
+    if not buckets:
         return
     sizes, counts = np.unique(dataset.sizes_hw, axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -185,7 +188,6 @@ def _size_facts(checked: Checked, config: Config) -> Iterator[tuple[str, str]]:
         yield "image sizes", f"{shape:<11} {_share(int(counts[k]), len(dataset))}"
     if len(order) > SIZES_SHOWN:
         yield "image sizes", f"and {len(order) - SIZES_SHOWN:,} others"
-    buckets = buckets_for(dataset.sizes_hw, config.data)
     pixels = buckets.resized_hw.prod(axis=1, dtype=np.int64)
     canvas = np.array(buckets.shapes_hw, np.int64).prod(axis=1)[buckets.bucket]
     for k, (height, width) in enumerate(buckets.shapes_hw):

@@ -63,7 +63,7 @@ def reliability(bins: dict[str, Any]) -> Figure:
     width = 1 / len(count)
     centres = (np.arange(len(count)) + 0.5) * width
     figure, (top, bottom) = _figure(4.2, 2, sharex=True, height_ratios=(3, 1))
-    top.bar(centres, iou, width * 0.9, color=BLUE, label="mean IoU")
+    top.bar(centres, iou, width * 0.9, color=BLUE, label="mean IoU, its own object")
     top.plot(centres, precision, "o", ms=3.5, color=ORANGE, label="precision at IoU 0.5")
     top.plot([0, 1], [0, 1], label="calibrated", **DASHED)
     top.set(ylabel="mean IoU", xlim=(0, 1), ylim=(0, 1.03))

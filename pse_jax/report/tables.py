@@ -10,7 +10,8 @@ from pse_jax.evaluation.correlation import COEFFICIENTS
 from pse_jax.evaluation.tide import ERRORS
 
 # Headings of the columns that are not called as their key is.
-HEADINGS = {"detections": "dets", "inversion_rate": "inverted", "threshold": "thresh.", "f1": "F1"}
+HEADINGS = {"detections": "dets", "inversion_rate": "inverted", "LaECE": "LaECE0",
+            "threshold": "thresh.", "f1": "F1"}  # fmt: skip
 CLASS_COLUMNS = ("objects", "detections", "AP", *COEFFICIENTS, "rho_cls", "inversion_rate",
                  "LaECE", "threshold", "f1")  # fmt: skip
 RANKING = {
@@ -19,7 +20,7 @@ RANKING = {
     "inversion_rate": "inversion rate, all pairs",
     "inversion_rate_class_mean": "inversion rate, mean over classes",
 }
-CALIBRATION = {"LaECE": "LaECE (25 bins)", "LaACE": "LaACE (one bin per detection)"}
+CALIBRATION = {"LaECE": "LaECE0 (25 bins)", "LaACE": "LaACE0 (one bin per detection)"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detection_cases import random_case
 
 from pse_jax.config import LossConfig, differences, to_dict
 from pse_jax.config_checks import override
 from pse_jax.data import sources
 from pse_jax.errors import ConfigError, UserError
+from pse_jax.evaluation import measure
 from pse_jax.evaluation.coco import METRICS
 from pse_jax.experiments.sweep import launch, report, results
 from pse_jax.experiments.sweep.plan import MAY_CHANGE, claim, load, plan, read_numbers
@@ -65,7 +67,7 @@ class Stub:
         numbers["AP"] += 0.01 * trial.seed * (2 if trial.variant == "pse" else 1)
         numbers |= {"step": 6, "oracle_AP": 0.6, "detections": 1, "per_class": {}}
         (trial.folder / "eval_6.json").write_text(json.dumps(numbers))
-        ranking = {"rho_img": 0.1, "rho_cls": None, "LaECE": 0.2}
+        ranking = {"rho_img": 0.1, "rho_cls": None, "LaECE": 0.2, "LaACE": 0.3}
         (trial.folder / "ranking_6.json").write_text(json.dumps(ranking))
         return 0
 
@@ -410,6 +412,22 @@ def test_a_stopped_sweep_lets_its_run_save(trainer):
         launch.run_all([trial], lambda *a: launch.train_process("c.py")(trial, stop))
     assert (trial.folder / "saved").exists() and not trial.exit_status.exists()
     assert results.outcome(trial).state == "unfinished" and results.outcome(trial).step == 4
+
+
+def test_an_older_ranking_file_is_made_anew(base, tmp_path, monkeypatch):
+    """Its LaECE was another measure."""
+    (trial,) = make(base, (), seeds=1, tables=()).trials(tmp_path)
+    trial.folder.mkdir(parents=True)
+    old = {"rho_img": 0.1, "rho_cls": 0.1, "LaECE": 7.0}
+    (trial.folder / "ranking_6.json").write_text(json.dumps(old))
+    truth, found = random_case(3)
+    monkeypatch.setattr(results.sources, "open_split", lambda *_: truth)
+    monkeypatch.setattr(results, "load_results", lambda *_: found)
+    numbers = {"step": 6, "per_class": dict.fromkeys(truth.categories.unique_names, 0.5)}
+    made = results._ranking(trial, numbers)
+    assert made["LaECE"] == measure.calibrate(measure.examine(truth, found))["LaECE"]
+    kept = json.loads((trial.folder / "ranking_6.json").read_text())
+    assert kept["LaECE"] == made["LaECE"] and "LaACE" in kept
 
 
 @pytest.mark.slow

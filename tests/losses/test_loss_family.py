@@ -222,6 +222,72 @@ def test_nothing_to_correlate(association):
         check([1.0, -1, 2], [0.6, 0.6, 0.6], [True] * 3)
 
 
+@pytest.mark.parametrize("kind, names", [(associate, ELEMENTWISE), (classify, CLASSIFICATIONS)])
+def test_gradients_of_saturated_scores_are_those_of_float64(kind, names):
+    """No loss takes the logarithm of a score that float32 has rounded to 0 or 1."""
+    logit, iou = np.meshgrid([-33.0, -25, -17, 17, 25, 33], [0.0, 0.5, 1.0])
+    one_hot, matched = np.ones((*logit.shape, 1), bool), np.zeros(logit.shape, int)
+    field = "association" if kind is associate else "classification"
+
+    def slopes(o, iou):
+        def total(o, name):
+            config = LossConfig(**{field: name})
+            if kind is associate:
+                return associate(o, iou, config).sum()
+            own, other = (classify(o[..., None], hot, iou, matched, config).sum()
+                          for hot in (one_hot, ~one_hot))  # fmt: skip
+            return own + other
+
+        return {name: jax.grad(total)(o, name) for name in names}
+
+    found = jax.jit(slopes)(jnp.float32(logit), jnp.float32(iou))
+    with jax.enable_x64(True):
+        wanted = jax.jit(slopes)(jnp.asarray(logit), jnp.asarray(iou))
+    for name in names:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.02, 1e-3, 1e-5])
+def test_the_gradient_of_a_correlation_is_bounded(rng, spread):
+    """Unscaled while the scores spread by 0.01; then it is as if they did. The value is exact."""
+    count, beta = 64, 2.0
+    noise = rng.normal(size=count)
+    score = 0.5 + spread * (noise - noise.mean()) / noise.std()
+    iou = rng.random(count)
+    everyone = jnp.ones(count, bool)
+
+    def pearson(score):
+        return correlation.pearson_loss(score, jnp.asarray(iou), everyone, beta=beta)
+
+    def oracle(score):
+        return beta * (1 - np.corrcoef(score, iou)[0, 1])
+
+    with jax.enable_x64(True):
+        value, slope = jax.value_and_grad(pearson)(jnp.asarray(score))
+    assert float(value) == pytest.approx(oracle(score), rel=1e-9)
+    share = min(spread / 0.01, 1.0)
+    wanted = share * differences(oracle, score, h=1e-4 * spread)
+    np.testing.assert_allclose(slope, wanted, rtol=1e-4, atol=1e-7)
+    pcc = 1 - oracle(score) / beta
+    bound = beta * np.sqrt(1 - pcc**2) / (max(spread, 0.01) * np.sqrt(count))
+    assert float(np.linalg.norm(slope)) == pytest.approx(bound, rel=1e-6)
+
+
+@pytest.mark.parametrize("association", PER_BATCH)
+def test_scores_that_hardly_differ_pull_no_harder_the_less_they_do(rng, association):
+    noise, iou = rng.normal(size=(2, 64))
+    iou = np.full(64, 0.5) + 1e-4 * iou if association == "concordance" else 0.5 + 0.1 * iou
+    config = LossConfig(association=association)
+    slopes = jax.jit(jax.grad(lambda o: associate(o, jnp.asarray(iou), config)))
+    with jax.enable_x64(True):
+        # p = 1/2, where dp/do is 1/4
+        norms = [
+            float(np.linalg.norm(slopes(jnp.asarray(s * noise)))) for s in (0.1, 1e-3, 1e-4, 1e-5)
+        ]
+    assert max(norms) < 0.25 * 32 / (0.01 * 8)
+    assert norms[3] < 1.5 * norms[2]
+
+
 def test_correlations_by_eye():
     iou = jnp.asarray([0.25, 0.5, 0.75, 1.0])  # on the grid of the soft ranks, all of them
     everyone = jnp.ones(4, bool)
@@ -286,6 +352,7 @@ def test_iou_balanced_weights_keep_the_sum(rng):
     assert balanced == pytest.approx(float(losses[positive].sum()), rel=1e-6)
     order = np.argsort(quality[positive])
     assert (np.diff(np.asarray(weights[positive])[order]) >= 0).all()
+    assert (iou_balanced_weights(losses, 0 * quality, positive) == 1).all()  # no box overlaps
 
 
 @pytest.mark.parametrize(
@@ -330,6 +397,8 @@ def test_the_log_says_which_losses_are_on():
     assert len(said) == len(CLASSIFICATIONS) * (len(ASSOCIATIONS) + 1)
     text = describe_loss(LossConfig(classification="vfl", association="spearman", box="giou"))
     assert text == "VFL + 1*GIoU(smooth=1) + Spearman(beta=1, score=max)"
+    text = describe_loss(LossConfig(association="none", target_smooth=1.0))
+    assert text.endswith("no association loss; IoU that scores are drawn to: smooth=1")
     assert describe_loss(LossConfig(), "centerness") == (
         "focal(alpha=0.25, gamma=2) + 1*IoU(smooth=1) + BCE(centre-ness) "
         "+ PSE(beta=1, k=1, score=max)"

@@ -15,7 +15,7 @@ from pse_jax.files import write_whole
 from pse_jax.report.tables import align
 
 PERCENT = ("AP", "AR", "oracle")  # metrics whose names start so, in percent
-NAMES = {"oracle_AP": "oracle AP", "oracle_gap": "oracle gap"}
+NAMES = {"oracle_AP": "oracle AP", "oracle_gap": "oracle gap", "LaECE": "LaECE0"}
 
 
 def write(sweep: Sweep, outcomes: list[Outcome], out: Path) -> str:

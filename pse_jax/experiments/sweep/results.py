@@ -20,7 +20,7 @@ from pse_jax.files import write_whole
 from pse_jax.runs.folder import detections_file
 
 FINISHED, FAILED, UNFINISHED, MISSING = "finished", "failed", "unfinished", "missing"
-RANKING = ("rho_img", "rho_cls", "LaECE")
+RANKING = ("rho_img", "rho_cls", "LaECE", "LaACE")
 METRICS = (*coco.METRICS, *COEFFICIENTS, "oracle_AP", "oracle_gap", *RANKING, "detections")
 
 
@@ -56,10 +56,14 @@ def outcome(trial: Trial) -> Outcome:
 
 
 def _ranking(trial: Trial, numbers: dict[str, Any]) -> dict[str, Any]:
-    """rho_img, rho_cls and LaECE of the final detections; kept in ranking_STEP.json."""
+    """rho_img, rho_cls, LaECE0 and LaACE0 of the final detections; kept in ranking_STEP.json.
+
+    A file without LaACE is of an earlier version, whose LaECE had another matching: made anew.
+    """
     file = trial.folder / f"ranking_{numbers['step']}.json"
-    if file.is_file():
-        return json.loads(file.read_text())
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    if set(RANKING) <= set(kept):
+        return kept
     truth = sources.open_split(trial.config.data, "val")
     found = load_results(detections_file(trial.folder, numbers["step"]), truth)
     values: dict[str, Any] = dict.fromkeys(RANKING)
@@ -68,7 +72,8 @@ def _ranking(trial: Trial, numbers: dict[str, Any]) -> dict[str, Any]:
         classes = measure.class_table(examined, numbers["per_class"])
         values["rho_img"] = measure.nan_mean(measure.image_ranks(examined))
         values["rho_cls"] = measure.nan_mean(np.array([row["rho_cls"] for row in classes]))
-        values["LaECE"] = measure.calibrate(examined)["LaECE"]
+        calibrated = measure.calibrate(examined)
+        values |= {name: calibrated[name] for name in ("LaECE", "LaACE")}
     except ResultsError:  # no detections
         pass
     write_whole(file, json.dumps(nan_to_none(values)) + "\n", "the ranking")
