@@ -12,7 +12,9 @@ Inputs that break a rule are written to the folder that --out names (default: th
 """
 
 import argparse
+import atexit
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -28,7 +30,9 @@ LONGEST = 1 << 16  # bytes of an input
 def scratch():
     """A folder for inputs, in memory where there is one: files are written thousands of times."""
     memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 class RuleBroken(Exception):

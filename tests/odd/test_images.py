@@ -1,6 +1,7 @@
 """Odd images: `check` names what cannot be used, and batches leave out exactly that."""
 
 import dataclasses
+import io
 import json
 import os
 import socket
@@ -17,8 +18,11 @@ from pse_jax.config import Config, DataConfig
 from pse_jax.data import coco
 from pse_jax.data.pipeline import Row, batches, load_row
 from pse_jax.data.plan import EvalPlan, buckets_for
-from pse_jax.errors import DataError, ImageError
+from pse_jax.data.transforms import pixels_of
+from pse_jax.detector import prepare
+from pse_jax.errors import DataError, ImageError, ResultsError
 from pse_jax.report.dataset import check, lines
+from pse_jax.report.pictures import check_images, draw_example
 
 DATA = DataConfig(short_side=64, long_side=96, threads=2)
 
@@ -242,6 +246,44 @@ def test_an_image_without_orientation_is_the_same_under_every_rule(files):
             if usable:
                 a, b = (images.decode(content, hw, exif) for exif in ("apply", "ignore"))
                 assert (a == b).all(), name
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_examples_of_a_report_and_a_detector_turn_photos_by_the_same_rule(tmp_path, orientation):
+    photo = Image.new("RGB", (80, 60))
+    photo.paste("#20ff20", (10, 10, 30, 40))
+    (tmp_path / "a.jpg").write_bytes(images.oriented("JPEG", orientation, photo))
+    upright = np.asarray(photo).astype(int)
+    assert np.abs(pixels_of(tmp_path / "a.jpg") - upright).mean() < 5
+    assert np.abs(pixels_of(Image.open(tmp_path / "a.jpg"), "apply") - upright).mean() < 5
+    stored = pixels_of(tmp_path / "a.jpg", "ignore")
+    assert stored.shape[:2] == ((80, 60) if orientation >= 5 else (60, 80))
+    assert prepare(tmp_path / "a.jpg", Config(data=DATA)).original_hw == (60, 80)
+    side = {"iou": 0.5, "score": 0.5, "box_xyxy": [10, 10, 30, 40]}
+    example = {"file_name": "a.jpg", "object_xyxy": [10, 10, 30, 40], "better_box": side,
+               "better_score": side}  # fmt: skip
+    made = draw_example(tmp_path, example, "apply")
+    drawn = np.asarray(Image.open(io.BytesIO(made)).convert("RGB")).astype(int)
+    middle = drawn[drawn.shape[0] // 2, drawn.shape[1] // 2]
+    assert middle[1] > 180 and middle[0] < 90
+
+
+def test_analyze_reads_no_image_outside_its_folder_unless_allowed(tmp_path):
+    content = good()
+    content["images"][1]["file_name"] = "../a.jpg"
+    file, folder = write(tmp_path, content)
+    (folder / "a.jpg").rename(tmp_path / "a.jpg")
+    truth = coco.load_ground_truth(file)
+    found = coco.load_results(
+        [{"image_id": 10, "category_id": 7, "bbox": [8, 4, 40, 20], "score": 0.9}], truth
+    )
+    with pytest.raises(ResultsError, match=r"1 file names lead out .*--outside-images"):
+        check_images(folder, truth, found)
+    check_images(folder, truth, found, outside=True)
+    (tmp_path / "a.jpg").unlink()
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(ResultsError, match="1 of 1 images are missing"):
+        check_images(folder, truth, found, outside=True)
 
 
 def test_a_file_of_another_size_is_not_decoded(monkeypatch):
