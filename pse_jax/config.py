@@ -150,6 +150,10 @@ class DataConfig:
     val_images: str = "val2017"
     cache_dir: str = "~/.cache/pse_jax"  # generated data sets and compiled programs live here
     shapes: ShapesConfig = dataclasses.field(default_factory=ShapesConfig)
+    outside_images: bool = False  # whether file names may lead out of the image folder
+    # apply: photos are turned upright, as people see and label them; ignore: pixels as stored.
+    # Where the annotated width and height fit one of the two only, that one is taken.
+    exif: Literal["apply", "ignore"] = "apply"
     resize: Literal["fcos", "detectron2", "mmdet", "torchvision"] = "fcos"  # rounding and filter
     short_side: PositiveInt = 800  # px; the short side is resized to this ...
     long_side: PositiveInt = 1333  # ... unless the long side would exceed this

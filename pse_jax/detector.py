@@ -73,7 +73,8 @@ class Detector:
         """Detections of one image or of each of a list, in the pixels of each.
 
         Images may have any size and are resized as the configuration says. The pixels of a file or
-        a Pillow image are turned upright by its EXIF orientation first. The program is compiled
+        a Pillow image are turned upright by its EXIF orientation first, unless the configuration
+        says data.exif="ignore": boxes are in pixels of the turned image. The program is compiled
         once for each of a few canvas shapes, at most nine, and two batch sizes: one image, and
         `BATCH` of a list. Any number of threads may call it.
 
@@ -193,7 +194,7 @@ class _Prepared:
 def prepare(image: AnyImage, config: Config) -> _Prepared:
     """Decodes, resizes and pads one image."""
     data = config.data
-    pixels = transforms.pixels_of(image)
+    pixels = transforms.pixels_of(image, data.exif)
     original = (pixels.shape[0], pixels.shape[1])
     hw = transforms.resized_hw(*original, data.short_side, data.long_side, data.resize)
     canvas = canvas_hw(hw, max(data.short_side, data.long_side))

@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all, whenever the process is killed or the disk fills up."""
+"""Files that appear whole or not at all, and reading that never waits for another program."""
 
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 from pse_jax.errors import WriteError
 
@@ -110,3 +112,44 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO (named pipe)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Opens a regular file, or a link to one, to be read.
+
+    Opening a FIFO or a device waits for whoever writes to it, perhaps for ever.
+
+    Raises:
+        OSError: if it is missing, unreadable or anything but a regular file; `strerror` says which.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise OSError(errno.EINVAL, f"no file can have this name ({error})") from error
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", os.fspath(path))
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def read_regular(path: str | os.PathLike) -> bytes:
+    """All bytes of a regular file; OSError as `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def is_regular(path: str | os.PathLike) -> bool:
+    """Whether there is a regular file, or a link that leads to one; never an error."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False

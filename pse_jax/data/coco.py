@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from pse_jax.categories import Categories
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.folder import find_files
-from pse_jax.data.rows import Problems, Rows, read_json
+from pse_jax.data.rows import HIGHEST, LARGEST, SIDE, Problems, Rows, read_json, shown
 from pse_jax.errors import DataError, ResultsError
 from pse_jax.evaluation.arrays import GroundTruth, Results, xywh_to_xyxy
 
@@ -31,21 +31,37 @@ WAYS = (
 )
 
 
-def load(annotation_file: str | os.PathLike, image_folder: str | os.PathLike) -> Dataset:
+def load(
+    annotation_file: str | os.PathLike,
+    image_folder: str | os.PathLike,
+    *,
+    exif: str = "apply",
+    outside: bool = False,
+    require_images: bool = True,
+) -> Dataset:
     """Reads and checks a data set: its instances file, and that its images are there.
+
+    Args:
+        annotation_file: in COCO's format.
+        image_folder: where its file names start.
+        exif: "apply" or "ignore": what is done with an orientation that the annotated size leaves
+            open (transforms.py).
+        outside: whether file names may lead out of the folder.
+        require_images: if not, missing images are errors only when they are read.
 
     Raises:
         DataError: for a missing or broken file, missing images, an unknown category or image id, a
             repeated id, or an invalid number.
     """
     file, folder = Path(annotation_file), Path(image_folder)
-    if not file.is_file():
+    if not os.path.exists(file):
         raise DataError(f"no annotations at {file}.{WAYS}")
     content = _instances(file)
     truth, images, order = _ground_truth(str(file), content)
     problems = Problems(file)
     names = images.texts("file_name", "it must be a path below the image folder")
-    images_there = find_files(folder, [names[i] for i in order], truth, problems)
+    wanted = [names[i] for i in order]
+    images_there = find_files(folder, wanted, truth, problems, outside, require_images)
 
     sizes_hw = _sizes_hw(images)[order]
     rows, boxes_xyxy = _inside(truth, sizes_hw, content["annotations"], problems)
@@ -63,6 +79,7 @@ def load(annotation_file: str | os.PathLike, image_folder: str | os.PathLike) ->
         images=images_there,
         keys=np.arange(len(order)),
         problems=dict(problems.counts),
+        exif=exif,
     )
 
 
@@ -107,7 +124,9 @@ def load_results(results: Any, truth: GroundTruth) -> Results:
         image=rows.positions("image_id", truth.image_ids.tolist(), foreign),
         category=rows.positions("category_id", truth.categories.ids, mapped),
         boxes_xywh=rows.boxes(),
-        scores=rows.numbers("score", "it must be a finite number; did the model diverge?"),
+        scores=rows.numbers(
+            "score", "it must be a finite number; did the model diverge?", -HIGHEST, HIGHEST
+        ),
     )
 
 
@@ -117,7 +136,7 @@ def _instances(content: Any, source: str = "") -> dict[str, Any]:
         source, content = read_json(content, "annotations")
     needs = "it needs images, annotations and categories, as COCO's instances files have"
     if not isinstance(content, Mapping):
-        kind = "a list, as detections are" if isinstance(content, list) else f"{content!r:.40}"
+        kind = "a list, as detections are" if isinstance(content, list) else shown(content)
         raise DataError(f"{source} is {kind}; {needs}")
     missing = [part for part in PARTS if part not in content]
     if missing:
@@ -136,12 +155,14 @@ def _ground_truth(
     image_ids = images.ids()
     order = np.argsort(image_ids)
     boxes = annotations.boxes()
-    area = annotations.numbers("area", "it must be a finite number, or be left out", optional=True)
+    remedy = "it must be a finite number from 0 to 1e18, or be left out"
+    area = annotations.numbers("area", remedy, 0.0, LARGEST, optional=True)
+    names = images.texts("file_name", "it must be a path below the image folder", optional=True)
     truth = GroundTruth(
         source=source,
         categories=table,
         image_ids=np.array(image_ids, np.int64)[order],
-        image_names=tuple(str(images.rows[i].get("file_name", "")) for i in order),
+        image_names=tuple(names[i] for i in order),
         image=annotations.positions(
             "image_id", sorted(image_ids), "remove the annotation or add the image"
         ),
@@ -165,8 +186,9 @@ def _sizes_hw(images: Rows) -> Int[np.ndarray, "n 2"]:
     for key in ("height", "width"):
         values = images.column(key, None)
         for index, value in enumerate(values):
-            if type(value) not in (int, float) or not value > 0 or value % 1 != 0:
-                images.fail(index, f"has {key} {value!r}", "it must be a whole number of pixels")
+            if type(value) not in (int, float) or not 1 <= value <= SIDE or value % 1 != 0:
+                remedy = f"it must be a whole number of pixels, 1 to {SIDE:,}"
+                images.fail(index, f"has {key} {shown(value)}", remedy)
         sides.append(values)
     return np.array(sides, np.int32).T
 
@@ -195,7 +217,7 @@ def _inside(
     ):
         for g in np.flatnonzero(which):
             row = rows[g]
-            name = f"annotation {row['id']}" if "id" in row else f"annotations[{g}]"
+            name = f"annotation {shown(row['id'])}" if "id" in row else f"annotations[{g}]"
             problems.add(kind, f"{name}, image {row['image_id']}, bbox {row['bbox']}")
     kept = np.flatnonzero(~flat & ~outside & ~tiny)
     return kept, cut[kept]

@@ -42,6 +42,7 @@ class Dataset(GroundTruth):
     images: Images
     keys: Int[np.ndarray, " n"]  # each image's number in `images`
     problems: dict[str, int]  # what was corrected or left out, and how often
+    exif: str = "apply"  # or "ignore": transforms.py
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -55,10 +56,10 @@ class Dataset(GroundTruth):
 
         Raises:
             ImageError: if it cannot be decoded or is not of the size in the annotations.
-            OSError: if it cannot be read.
+            OSError: from a source that is not a folder.
         """
         height, width = self.sizes_hw[i].tolist()
-        return transforms.decode(self.bytes_of(i), self.name_of(i), (height, width))
+        return transforms.decode(self.bytes_of(i), self.name_of(i), (height, width), self.exif)
 
     def name_of(self, i: int) -> str:
         """What messages call image i."""

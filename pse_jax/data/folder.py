@@ -5,8 +5,11 @@ import os
 from pathlib import Path
 
 from pse_jax.data.rows import EXAMPLES_SHOWN, Problems
-from pse_jax.errors import DataError
+from pse_jax.errors import DataError, ImageError
 from pse_jax.evaluation.arrays import GroundTruth
+from pse_jax.files import is_regular, open_regular
+
+LARGEST_FILE = 1 << 30  # bytes; the pixels of no image that Pillow decodes need more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,17 +18,49 @@ class Folder:
 
     path: Path
     files: tuple[str, ...]
+    outside: bool = False  # whether names may lead out of the folder
 
     def read(self, key: int) -> bytes:
-        """The bytes of an image file."""
-        return (self.path / self.files[key]).read_bytes()
+        """The bytes of an image file.
+
+        Raises:
+            ImageError: if it is missing, unreadable, outside the folder or no regular file.
+        """
+        if not self.outside and leads_out(self.files[key]):
+            raise ImageError(f"{self.files[key]} leads out of {self.path}; {INSIDE}")
+        try:
+            with open_regular(self.path / self.files[key]) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > LARGEST_FILE:
+                    raise ImageError(f"{self.name(key)} has {size:,} bytes; no image is so large")
+                return file.read()
+        except OSError as error:
+            raise ImageError(f"{self.name(key)} cannot be read: {error.strerror}") from error
 
     def name(self, key: int) -> str:
         """Its path."""
         return str(self.path / self.files[key])
 
 
-def find_files(folder: Path, wanted: list[str], truth: GroundTruth, problems: Problems) -> Folder:
+INSIDE = "correct the name, or allow it with --config.data.outside_images=true"
+
+
+def leads_out(name: str) -> bool:
+    """Whether a file name is absolute or climbs out of its folder; links may lead anywhere.
+
+    What `..` would undo is taken off first: `a/../b.jpg` stays inside.
+    """
+    return os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir
+
+
+def find_files(
+    folder: Path,
+    wanted: list[str],
+    truth: GroundTruth,
+    problems: Problems,
+    outside: bool = False,
+    require: bool = True,
+) -> Folder:
     """The images of a data set, under the names that they really have.
 
     Args:
@@ -33,9 +68,11 @@ def find_files(folder: Path, wanted: list[str], truth: GroundTruth, problems: Pr
         wanted: their names in the annotations.
         truth: whose images they are.
         problems: takes what was corrected.
+        outside: whether names may lead out of the folder.
+        require: whether it is an error if images are missing or outside; or only to read them.
 
     Raises:
-        DataError: if the folder or any of the images is missing.
+        DataError: if the folder is missing or, where they are required, any of the images.
     """
     if not folder.is_dir():
         raise DataError(
@@ -47,37 +84,58 @@ def find_files(folder: Path, wanted: list[str], truth: GroundTruth, problems: Pr
     def there(name: str) -> bool:
         path = folder / name
         if path.parent not in present:
-            present[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
+            present[path.parent] = _files_in(path.parent)
         return path.name in present[path.parent]
 
-    names, owner, missing = [], {}, []
+    names, owner, missing, out = [], {}, [], []
     for name, image_id in zip(wanted, truth.image_ids.tolist(), strict=True):
         example = f"{name}, image {image_id}"
-        if not there(name):
-            if "\\" not in name or not there(name.replace("\\", "/")):
+        if not outside and leads_out(name.replace("\\", "/")):
+            out.append((name, image_id))
+        elif not there(name):
+            if "\\" in name and there(name.replace("\\", "/")):
+                name = name.replace("\\", "/")
+                problems.add("file name with backslashes, read as slashes", example)
+            else:
                 missing.append((name, image_id))
-                continue
-            name = name.replace("\\", "/")
-            problems.add("file name with backslashes, read as slashes", example)
         if owner.setdefault(name, image_id) != image_id:
             problems.add("file listed under several image ids", f"{example} and {owner[name]}")
         names.append(name)
-    if missing:
-        some = ", ".join(f"{name} (image id {i})" for name, i in missing[:EXAMPLES_SHOWN])
+    if out and require:
+        raise DataError(
+            f"{len(out)} of the {len(wanted)} file names in {truth.source} lead out of {folder}: "
+            f"{_some(out)}; {INSIDE}"
+        )
+    if missing and require:
         raise DataError(
             f"{folder} lacks {len(missing)} of the {len(wanted)} images that {truth.source} lists: "
-            f"{some}{', ...' if len(missing) > EXAMPLES_SHOWN else ''}; "
-            + _remedy(missing[0][0], folder, present)
+            f"{_some(missing)}; {_remedy(missing[0][0], folder, present)}"
         )
-    return Folder(folder, tuple(names))
+    return Folder(folder, tuple(names), outside)
+
+
+def _files_in(folder: Path) -> set[str]:
+    """Names of regular files and of links; the directory itself tells, no file is asked."""
+    try:
+        with os.scandir(folder) as entries:
+            return {e.name for e in entries if e.is_symlink() or e.is_file(follow_symlinks=False)}
+    except OSError:
+        return set()
+
+
+def _some(names: list[tuple[str, int]]) -> str:
+    some = ", ".join(f"{name} (image id {i})" for name, i in names[:EXAMPLES_SHOWN])
+    return some + (", ..." if len(names) > EXAMPLES_SHOWN else "")
 
 
 def _remedy(name: str, folder: Path, present: dict[Path, set[str]]) -> str:
     """What to do about a missing image: it may be there under a similar name."""
     bare = name.replace("\\", "/").split("/")[-1]
-    if bare != name and (folder / bare).is_file():
+    if bare != name and is_regular(folder / bare):
         return f"but {folder / bare} is there: take the folders off the file names"
     path = folder / name
+    if os.path.lexists(path):
+        return f"{path} is there, but is not a regular file: replace it"
     for other in sorted(present[path.parent]):
         if other.lower() == path.name.lower() or Path(other).stem == path.stem:
             return f"but {path.parent / other} is there: the names must agree to the letter"

@@ -31,13 +31,19 @@ def locate(config: DataConfig) -> DataConfig:
     return config
 
 
-def open_split(config: DataConfig, split: str) -> Dataset:
-    """The "train" or "val" part of the data set."""
+def open_split(config: DataConfig, split: str, *, require_images: bool = True) -> Dataset:
+    """The "train" or "val" part of the data set; `require_images` as in `coco.load`."""
     config = locate(config)
     root = Path(config.root).expanduser()
     annotations = {"train": config.train_annotations, "val": config.val_annotations}[split]
     images = {"train": config.train_images, "val": config.val_images}[split]
-    return coco.load(root / annotations, root / images)
+    return coco.load(
+        root / annotations,
+        root / images,
+        exif=config.exif,
+        outside=config.outside_images,
+        require_images=require_images,
+    )
 
 
 def open_train(config: DataConfig) -> Dataset:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from pse_jax.errors import ImageError
+from pse_jax.files import open_regular
 
 try:
     import cv2  # pyright: ignore[reportMissingImports]
@@ -32,14 +33,16 @@ def resized_hw(
     "fcos" rounds the short side half to even and then cuts the long side, which so may end a few
     pixels over its limit when the image is very elongated. "detectron2" and "mmdet" round both
     sides half up, "torchvision" cuts both. 640x480 px become 1066x800 with "fcos" and
-    "torchvision", 1067x800 with the others.
+    "torchvision", 1067x800 with the others. A short side that would round to nothing is one pixel,
+    and the long one `long_side`.
     """
     short, long = min(height, width), max(height, width)
     if rule == "fcos":
         size = short_side
         if long / short * size > long_side:
             size = round(long_side * short / long)
-        size = max(size, 1)
+        if size < 1:
+            return (1, long_side) if height <= width else (long_side, 1)
         if size == short:
             return height, width
         other = int(size * long / short)
@@ -49,44 +52,105 @@ def resized_hw(
     return max(int(height * scale + rounding), 1), max(int(width * scale + rounding), 1)
 
 
-def decode(content: bytes, name: str, size_hw: tuple[int, int]) -> Pixels:
-    """The pixels of an encoded image, RGB; EXIF orientation is not applied, as in the reference.
+def orientation_of(image: Image.Image) -> int:
+    """How an image is stored, by its EXIF: 1 upright; 2 to 4 mirrored or by half; 5 to 8 on a side.
+
+    An orientation that is broken or unknown is 1, and so is TIFF's, which Pillow applies itself.
+    """
+    if image.format == "TIFF":
+        return 1
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow raises many kinds for broken EXIF
+        return 1
+    return value if isinstance(value, int) and 2 <= value <= 8 else 1
+
+
+def decided_by_size(orientation: int, wh: tuple[int, int], size_hw: tuple[int, int]) -> bool:
+    """Whether an annotated size fits an image of `wh` px, as stored, in one orientation only."""
+    return orientation >= 5 and wh[0] != wh[1] and tuple(size_hw) in (wh, wh[::-1])
+
+
+def upright(image: Image.Image, exif: str, size_hw: tuple[int, int] | None = None) -> Pixels:
+    """The one rule by which photos are turned, for training, evaluation, `check` and `Detector`.
+
+    Args:
+        image: as opened.
+        exif: "apply" or "ignore": what is done with an orientation.
+        size_hw: its annotated height and width; if they fit only the image as stored, or only the
+            turned one, that decides and not `exif`.
+
+    Raises:
+        ImageError: if it has more than 8 bits per channel or is no image.
+    """
+    wh = image.size
+    pixels = _rgb(image)
+    orientation = orientation_of(image)
+    apply = exif == "apply"
+    if size_hw is not None and decided_by_size(orientation, wh, size_hw):
+        apply = tuple(size_hw) == wh  # on its side: as high as stored wide
+    return _turned(pixels, orientation) if apply and orientation != 1 else pixels
+
+
+def _turned(pixels: Pixels, orientation: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Undoes an EXIF orientation (EXIF 2.3, tag 0x0112)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def decode(content: bytes, name: str, size_hw: tuple[int, int], exif: str = "apply") -> Pixels:
+    """The pixels of an encoded image, RGB, turned as its annotations are: see `upright`.
 
     Args:
         content: the bytes of the file.
         name: of the file, for messages.
-        size_hw: its annotated height and width.
+        size_hw: its annotated height and width; nothing is decoded of an image of another size.
+        exif: "apply" or "ignore".
 
     Raises:
         ImageError: if it cannot be decoded or is of another size.
     """
+    height, width = size_hw
     try:
         with Image.open(io.BytesIO(content)) as image:
-            pixels = _rgb(image)
+            wh, pixels = image.size, None
+            if wh in ((width, height), (height, width)):
+                pixels = upright(image, exif, (height, width))
     except Exception as error:  # Pillow raises many kinds for broken files
-        raise ImageError(f"{name} cannot be decoded: {error}") from error
-    if pixels.shape[:2] != tuple(size_hw):
+        raise ImageError(f"{name} cannot be decoded: {reason(error)}") from error
+    if pixels is None or pixels.shape[:2] != (height, width):
         raise ImageError(
-            f"{name} is {pixels.shape[1]}x{pixels.shape[0]} px, but its annotations say "
-            f"{size_hw[1]}x{size_hw[0]}: the boxes would be in the wrong place"
+            f"{name} is {wh[0]}x{wh[1]} px, but its annotations say {width}x{height}: the boxes "
+            "would be in the wrong place"
         )
     return pixels
 
 
-def pixels_of(image: Any) -> Pixels:
-    """The pixels of a path, a Pillow image (both turned upright by their EXIF) or an array, RGB.
+def reason(error: Exception) -> str:
+    """What an exception says, or its name if it says nothing."""
+    return str(error) or type(error).__name__
+
+
+def pixels_of(image: Any, exif: str = "apply") -> Pixels:
+    """The pixels of a path, a Pillow image (both turned by their EXIF: `upright`) or an array, RGB.
 
     Raises:
         ImageError: if it cannot be decoded, or is no uint8 array [height, width, 3].
     """
     if isinstance(image, str | os.PathLike):
         try:
-            with Image.open(image) as opened:
-                return _rgb(ImageOps.exif_transpose(opened))
+            with open_regular(image) as file, Image.open(file) as opened:
+                return upright(opened, exif)
         except Exception as error:
-            raise ImageError(f"{image} cannot be decoded: {error}") from error
+            why = error.strerror if isinstance(error, OSError) and error.strerror else reason(error)
+            raise ImageError(f"{image} cannot be decoded: {why}") from error
     if isinstance(image, Image.Image):
-        return _rgb(ImageOps.exif_transpose(image))
+        return upright(image, exif)
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
             return image
@@ -99,6 +163,8 @@ def pixels_of(image: Any) -> Pixels:
 
 
 def _rgb(image: Image.Image) -> Pixels:
+    if image.format == "EPS":  # Pillow would run it with Ghostscript
+        raise ImageError("it is PostScript, a program and no pixels; convert it to PNG")
     if image.mode.startswith(("I", "F")):  # Pillow would turn them white
         raise ImageError(f"it has more than 8 bits per channel ({image.mode}); convert it")
     return np.asarray(image.convert("RGB"))

@@ -1,8 +1,6 @@
 """What is wrong with a data set, what it is like, and what a configuration makes of it."""
 
-import contextlib
 import dataclasses
-import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from PIL import ExifTags, Image
 
 from pse_jax import progress
 from pse_jax.config import Config
-from pse_jax.data import transforms
+from pse_jax.data import survey, transforms
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.plan import Buckets, buckets_for, fill_batches
 from pse_jax.errors import ImageError
@@ -23,7 +20,6 @@ from pse_jax.points import locations
 from pse_jax.targets import assign
 
 SIZES_SHOWN = 5  # of the image sizes, the most frequent
-TURNED = "; it has an EXIF orientation, which is not applied: save it upright"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +29,8 @@ class Checked:
     dataset: Dataset
     trained_on: Dataset  # without the images that training leaves out
     unusable: dict[int, str]  # images that cannot be used, and why
-    turned: int  # images with an EXIF orientation, which is not applied
+    by_size: list[int]  # images with an EXIF orientation that their annotated size decides on
+    by_config: list[int]  # ... and that config.data.exif decides on
     positives: Int[np.ndarray, " m"]  # locations that answer for each box
     reachable: Bool[np.ndarray, " m"]  # boxes that would have some if there were no others
     buckets: Buckets | None  # of `trained_on`; None if it is empty
@@ -52,7 +49,7 @@ def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
         buckets = fill_batches(buckets, config.data.batch_size)
     counts = [counter(hw, config) for hw in buckets.shapes_hw] if buckets else []
 
-    def look(i: int) -> tuple[str, bool, Int[np.ndarray, " k"], Bool[np.ndarray, " k"]]:
+    def look(i: int) -> tuple[str, str, Int[np.ndarray, " k"], Bool[np.ndarray, " k"]]:
         boxes, _ = dataset.boxes_of(i)
         positives = np.zeros(len(boxes), int)
         reachable = positives > 0
@@ -75,10 +72,11 @@ def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
                 bar.update(1)
     finally:
         executor.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
-    why, turned, positives, reachable = zip(*looked, strict=True)
+    why, exif, positives, reachable = zip(*looked, strict=True)
     unusable = {i: reason for i, reason in enumerate(why) if reason}
     positives, reachable = np.concatenate(positives), np.concatenate(reachable)
-    return Checked(dataset, trained_on, unusable, sum(turned), positives, reachable, buckets)
+    by_size, by_config = ([i for i, w in enumerate(exif) if w == what] for what in ("size", "open"))
+    return Checked(dataset, trained_on, unusable, by_size, by_config, positives, reachable, buckets)
 
 
 def counter(
@@ -101,20 +99,17 @@ def counter(
     return count
 
 
-def _decode(dataset: Dataset, i: int) -> tuple[str, bool]:
-    """Why the image cannot be used ("" if it can), and whether it has an EXIF orientation."""
+def _decode(dataset: Dataset, i: int) -> tuple[str, str]:
+    """Why the image cannot be used ("" if it can), and what decides on its EXIF orientation."""
     name, size_hw = dataset.name_of(i), tuple(dataset.sizes_hw[i].tolist())
-    turned = False
     try:
         content = dataset.bytes_of(i)
         if not content:
-            return f"{name} is empty (0 bytes); was it cut off in a copy?", False
-        with contextlib.suppress(Exception), Image.open(io.BytesIO(content)) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        transforms.decode(content, name, size_hw)
+            return f"{name} is empty (0 bytes); was it cut off in a copy?", ""
+        transforms.decode(content, name, size_hw, dataset.exif)
     except (ImageError, OSError) as error:
-        return f"{error}{TURNED * turned}", turned
-    return "", turned
+        return str(error), ""
+    return "", survey.exif_of(content, size_hw)
 
 
 def lines(name: str, checked: Checked, config: Config) -> Iterator[str]:
@@ -152,8 +147,13 @@ def _facts(checked: Checked) -> Iterator[tuple[str, str]]:
     yield "images", f"{total:,}"
     yield "without boxes", _share(empty, total) + left_out
     yield "cannot be used", _share(len(checked.unusable), total)
-    if checked.turned:
-        yield "EXIF", f"{checked.turned:,} with an orientation, which is not applied"
+    if checked.by_size:
+        yield (
+            "EXIF",
+            f"{len(checked.by_size):,} with an orientation that the annotated size decides",
+        )
+    if checked.by_config:
+        yield "EXIF", survey.exif_sentence(dataset, checked.by_config)
     yield "boxes", f"{len(dataset.labels):,}, and {crowds}"
     largest = f"at most {per_image[most]} (image id {dataset.image_ids[most]})"
     mean, slots = per_image.mean(), dataset.capacity
@@ -188,6 +188,7 @@ def _size_facts(checked: Checked, config: Config) -> Iterator[tuple[str, str]]:
         yield "image sizes", f"{shape:<11} {_share(int(counts[k]), len(dataset))}"
     if len(order) > SIZES_SHOWN:
         yield "image sizes", f"and {len(order) - SIZES_SHOWN:,} others"
+    yield from (("odd sizes", sentence) for sentence in survey.odd_sizes(dataset, buckets))
     pixels = buckets.resized_hw.prod(axis=1, dtype=np.int64)
     canvas = np.array(buckets.shapes_hw, np.int64).prod(axis=1)[buckets.bucket]
     for k, (height, width) in enumerate(buckets.shapes_hw):
@@ -196,3 +197,10 @@ def _size_facts(checked: Checked, config: Config) -> Iterator[tuple[str, str]]:
         padding = 1 - pixels[its].sum() / canvas[its].sum()
         yield "batches of", f"{share} {padding:.1%} padding"
     yield "padding", f"{1 - pixels.sum() / canvas.sum():.1%} of the pixels of all batches"
+    needed = survey.need(buckets, config, config.data.batch_size)
+    ahead, device = (f"{value / 1e9:.2f} GB" for value in (needed.ahead, needed.device))
+    yield (
+        "memory",
+        f"{ahead} for batches of {config.data.batch_size} prepared ahead; on the devices",
+    )
+    yield "memory", f"at least {device}, for pixels and the first layer alone"

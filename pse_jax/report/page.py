@@ -20,7 +20,11 @@ PAGES.filters |= {"number": tables.number, "percent": tables.percent}
 
 
 def write_report(
-    path: Path, examined: Examined, summary: dict[str, Any], images: Path | None
+    path: Path,
+    examined: Examined,
+    summary: dict[str, Any],
+    images: Path | None,
+    exif: str = "apply",
 ) -> None:
     """Writes the page; without `images`, the images' folder, its examples are sentences only."""
     found, keep = examined.detections, examined.counted
@@ -35,7 +39,7 @@ def write_report(
     }
     if summary["calibration"]:
         figures["calibration"] = plots.reliability(summary["calibration"]["bins"])
-    drawn = [pictures.draw_example(images, e) for e in summary["examples"]] if images else []
+    drawn = [pictures.draw_example(images, e, exif) for e in summary["examples"]] if images else []
     page = PAGES.get_template("page.html").render(
         summary=summary,
         counts=tables.count_line(summary["counts"]),

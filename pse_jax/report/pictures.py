@@ -11,8 +11,11 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from pse_jax.categories import Categories
+from pse_jax.data.folder import leads_out
+from pse_jax.data.transforms import pixels_of
 from pse_jax.errors import ResultsError
 from pse_jax.evaluation.arrays import GroundTruth, Results
+from pse_jax.files import is_regular
 
 # Okabe and Ito's palette, which colour-blind people can tell apart, its bright colours first.
 PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
@@ -182,24 +185,36 @@ def draw_pair(
     return draw_boxes(picture, boxes, (TRUTH, WORSE, BETTER), dashed=dashed, **more)
 
 
-def draw_example(folder: Path, example: Mapping[str, Any]) -> bytes:
-    """A worst-ranked pair and its object, as a JPEG file."""
+def draw_example(folder: Path, example: Mapping[str, Any], exif: str) -> bytes:
+    """A worst-ranked pair and its object, as a JPEG file; `exif` as in `transforms.upright`."""
     better, worse = example["better_box"], example["better_score"]
     boxes = np.array([example["object_xyxy"], worse["box_xyxy"], better["box_xyxy"]])
     labels = [f"IoU {side['iou']:.2f}, score {side['score']:.2f}" for side in (worse, better)]
-    with Image.open(folder / example["file_name"]) as image:
-        picture = draw_pair(image.convert("RGB"), boxes, EXAMPLE, labels=["", *labels], scale=1.4)
+    image = Image.fromarray(pixels_of(folder / example["file_name"], exif))
+    picture = draw_pair(image, boxes, EXAMPLE, labels=["", *labels], scale=1.4)
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=85)
     return stream.getvalue()
 
 
-def check_images(folder: Path, ground_truth: GroundTruth, detections: Results) -> None:
-    """Raises `ResultsError` unless every image with a detection is in the folder."""
+def check_images(
+    folder: Path, ground_truth: GroundTruth, detections: Results, outside: bool = False
+) -> None:
+    """Raises `ResultsError` unless every image with a detection is in the folder.
+
+    With `outside`, file names may also lead out of it.
+    """
     if not folder.is_dir():
         raise ResultsError(f"--images {folder}: no such folder")
     used = sorted(set(detections.image.tolist()))
-    missing = [i for i in used if not (folder / ground_truth.image_names[i]).is_file()]
+    out = [i for i in used if not outside and leads_out(ground_truth.image_names[i])]
+    if out:
+        raise ResultsError(
+            f"{ground_truth.source}: {len(out)} file names lead out of --images {folder}, the "
+            f"first is {ground_truth.image_names[out[0]]!r} (image_id "
+            f"{ground_truth.image_ids[out[0]]}); correct them, or allow it with --outside-images"
+        )
+    missing = [i for i in used if not is_regular(folder / ground_truth.image_names[i])]
     if missing:
         name = ground_truth.image_names[missing[0]]
         raise ResultsError(

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from pse_jax import distributed, models, progress, stopping
 from pse_jax.config import Config
 from pse_jax.config_checks import validate
-from pse_jax.data import sources
+from pse_jax.data import sources, survey
 from pse_jax.data.pipeline import batches
 from pse_jax.data.plan import TrainPlan, buckets_for
 from pse_jax.detector import Detector
@@ -86,6 +86,9 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
     plan = TrainPlan(
         buckets_for(train_set.sizes_hw, data), data.batch_size, config.seed, data.flip, total
     )
+    survey.look(train_set, plan.buckets, config, data.batch_size)
+    val_buckets = buckets_for(val_set.sizes_hw, data)
+    survey.look(val_set, val_buckets, config, config.inference.batch_size)
 
     model = models.create(config.model, len(categories))
     sgd = optimizer.create(config.optimizer, config.model)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pse_jax import progress
 from pse_jax.config import Config
 from pse_jax.config_checks import override, validate
+from pse_jax.errors import DataError
 from pse_jax.verbs import flags
 
 
@@ -37,18 +38,30 @@ def main(argv: Sequence[str]) -> int:
 
     jax.config.update("jax_platforms", "cpu")  # an accelerator may be busy training
     from pse_jax.data import coco, sources
+    from pse_jax.data.dataset import Dataset
     from pse_jax.report.dataset import check, lines
 
-    usable, categories = True, None
-    for name in ("train", "val") if options.config else ("data",):
+    def opened(name: str) -> Dataset:
         if options.config:
-            dataset = sources.open_split(config.data, name)
-        else:
-            dataset = coco.load(options.annotations, options.images)
-        categories = categories or dataset.categories
-        sources.check_categories(dataset.categories, categories, "the training data")
+            return sources.open_split(config.data, name, require_images=False)
+        exif, outside = config.data.exif, config.data.outside_images
+        return coco.load(
+            options.annotations, options.images, exif=exif, outside=outside, require_images=False
+        )
+
+    usable, categories, errors = True, None, []
+    for name in ("train", "val") if options.config else ("data",):
+        try:
+            dataset = opened(name)
+            categories = categories or dataset.categories
+            sources.check_categories(dataset.categories, categories, "the training data")
+        except DataError as error:  # the other data set may have errors of its own
+            errors.append(str(error))
+            continue
         checked = check(dataset, config, training=name == "train")
         print("\n".join(lines(name, checked, config)), end="\n\n", flush=True)
         usable &= not checked.unusable and len(checked.trained_on) > 0
+    if errors:
+        raise DataError("\nerror: ".join(errors))
     print("the data can be used" if usable else "the data cannot be used as it is: see above")
     return 0 if usable else 1

@@ -4,7 +4,10 @@ The first bytes of a file decide its format, never its name, and no file runs an
 """
 
 import dataclasses
+import logging
+import math
 import re
+import reprlib
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +18,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pse_jax.errors import WeightsError
+from pse_jax.files import open_regular
 from pse_jax.weights import unpickle
+from pse_jax.weights.machine import LONGEST_NAME
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +72,15 @@ _OTHER_FORMATS = (
 
 def _container(path: Path) -> str:
     """One of "torch", "safetensors" and "pickle", by the first bytes."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise WeightsError(f"{path} {what}; give a file of weights")
-    with path.open("rb") as file:
-        head = file.read(512)
+    try:
+        with open_regular(path) as file:
+            head = file.read(512)
+    except FileNotFoundError:
+        raise WeightsError(f"{path} does not exist; give a file of weights") from None
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read: {error.strerror}; give a file of weights"
+        ) from error
     if not head:
         raise WeightsError(f"{path} is empty; download or copy it again")
     if head.startswith(b"PK\x03\x04"):
@@ -94,7 +105,7 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # a damaged archive may raise anything
         raise _damaged(path, "PyTorch file", error) from error
     declared = sum(entry.file_size for entry in entries)
     compressed = [entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
@@ -135,7 +146,7 @@ def _open_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
             slices = [(name, file.get_slice(name)) for name in file.offset_keys()]
             metadata = dict(file.metadata() or {})
             described = [(name, s.get_dtype(), s.get_shape()) for name, s in slices]
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise _damaged(path, "safetensors file", error) from error
     data = np.memmap(path, np.uint8, "r")
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
@@ -144,8 +155,11 @@ def _open_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
         if code not in _SAFETENSORS_TYPES:
             raise WeightsError(f"{path}: {name} is of type {code}; save it as F32 or F16")
         dtype = np.dtype(_SAFETENSORS_TYPES[code])
-        stop = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        arrays[name] = np.asarray(data[start:stop]).view(dtype).reshape(shape)
+        stop = start + math.prod(shape) * dtype.itemsize
+        try:
+            arrays[name] = np.asarray(data[start:stop]).view(dtype).reshape(shape)
+        except ValueError as error:  # more dimensions than NumPy has, or nothing times too much
+            raise _damaged(path, "safetensors file", error) from error
         start = stop
     return arrays, metadata
 
@@ -160,6 +174,7 @@ def _open_torch(path: Path) -> tuple[Any, ToNumpy]:
             "(or convert it to .safetensors, which needs nothing)"
         ) from error
     try:
+        logger.info("weights     %s is read by torch's own loader (weights_only=True)", path)
         mapped = zipfile.is_zipfile(path)
         raw = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged file may raise anything
@@ -180,7 +195,10 @@ def _open_torch(path: Path) -> tuple[Any, ToNumpy]:
             )
         known = (torch.float16, torch.float32, torch.float64)
         plain = not value.is_floating_point() or value.dtype in known
-        return (value if plain else value.float()).detach().numpy()
+        try:
+            return (value if plain else value.float()).detach().numpy()
+        except (RuntimeError, TypeError, ValueError):  # NumPy has no such type, or dimensions
+            return None
 
     return raw, to_numpy
 
@@ -225,4 +243,16 @@ def _named(node: Any, path: Path) -> dict[str, Any]:
         raise WeightsError(
             f"{path} holds a {type(node).__name__}; it must be a dictionary of names and arrays"
         )
-    return {unpickle.text(name): value for name, value in node.items()}
+    return {_name(name, path): value for name, value in node.items()}
+
+
+def _name(name: Any, path: Path) -> str:
+    """A key as text; an integer, as an optimiser has, in digits."""
+    name = name.decode("latin1") if isinstance(name, bytes) else name
+    name = f"{name}" if isinstance(name, int) and name.bit_length() <= 64 else name
+    if not isinstance(name, str) or len(name) > LONGEST_NAME or not name.isprintable():
+        raise WeightsError(
+            f"{path} names an array by {reprlib.repr(name)}; a name is printable text of at most "
+            f"{LONGEST_NAME:,} characters"
+        )
+    return name

@@ -1,26 +1,24 @@
 """Reads pickles of NumPy arrays without calling anything that they name.
 
-A pickle is a program: it names functions and calls them. Here the names that an array needs are
-replaced by the functions below, which take bytes, shapes and type codes; all others are errors.
+A pickle is a program for a small machine with a stack (machine.py, opcodes.py). The names that an
+array needs stand for the functions below, which take bytes, shapes and type codes; all others are
+errors.
 """
 
 import math
+import mmap
+import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pse_jax.errors import WeightsError
-
-
-class ForbiddenName(pickle.UnpicklingError):
-    """The pickle asks for something that no array needs."""
-
-
-def text(value: Any) -> str:
-    """A string, which of Python 2 arrives as bytes."""
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+from pse_jax.files import open_regular
+from pse_jax.weights import opcodes
+from pse_jax.weights.machine import ForbiddenName, check_keys, text
 
 
 class _Dtype:
@@ -28,10 +26,10 @@ class _Dtype:
 
     def __init__(self, code: Any, *_: Any):
         code = text(code)
-        plain = len(code) > 1 and code[0] in "fiub" and code[1:].isdigit()
+        plain = len(code) == 2 and code[0] in "fiub" and code[1] in "1248"
         self.dtype = np.dtype(code) if plain else None
 
-    def __setstate__(self, state: tuple) -> None:
+    def restore(self, state: tuple) -> None:
         if self.dtype is not None:
             self.dtype = self.dtype.newbyteorder(text(state[1]))  # pyright: ignore
 
@@ -41,13 +39,18 @@ class Pickled:
 
     array: np.ndarray | None = None
 
-    def __setstate__(self, state: tuple) -> None:
+    def restore(self, state: tuple) -> None:
+        """What BUILD says of it."""
         _, shape, dtype, fortran, data = state
         self.fill(data, dtype, shape, "F" if fortran else "C")
 
-    def fill(self, data: Any, dtype: _Dtype, shape: tuple, order: str) -> "Pickled":
+    def fill(self, data: Any, dtype: _Dtype, shape: Any, order: Any) -> "Pickled":
         """Makes the array of these bytes, without a copy."""
+        if not isinstance(dtype, _Dtype):
+            raise pickle.UnpicklingError("an array without a type")
         if isinstance(data, bytes | bytearray) and dtype.dtype is not None:
+            if not isinstance(shape, tuple) or len(shape) > 32 or not all(map(_is_side, shape)):
+                raise pickle.UnpicklingError(f"{len(data)} bytes for an array of an invalid shape")
             if len(data) != math.prod(shape) * dtype.dtype.itemsize:
                 raise pickle.UnpicklingError(f"{len(data)} bytes for an array of shape {shape}")
             order = "F" if text(order) == "F" else "C"
@@ -55,7 +58,11 @@ class Pickled:
         return self
 
 
-def _from_buffer(data: Any, dtype: _Dtype, shape: tuple, order: Any = "C", *_: Any) -> Pickled:
+def _is_side(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _from_buffer(data: Any, dtype: _Dtype, shape: Any, order: Any = "C", *_: Any) -> Pickled:
     return Pickled().fill(data, dtype, shape, order)
 
 
@@ -63,34 +70,34 @@ def _scalar(dtype: _Dtype, data: Any = b"") -> Pickled:
     return Pickled().fill(data, dtype, (), "C")
 
 
-def _encode(string: str, encoding: Any) -> bytes:
+def _encode(string: Any, encoding: Any) -> bytes:
     """How Python 3 writes bytes in old protocols."""
     if text(encoding) != "latin1":
-        raise pickle.UnpicklingError(f"an encoding {encoding!r}")
-    return string.encode("latin1")
+        raise pickle.UnpicklingError("an encoding that is not latin1")
+    return text(string).encode("latin1")
 
 
-_REPLACEMENTS = {
+def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
+    """Python 2 gives the pairs as an argument, Python 3 adds them one by one."""
+    items = [(key, value) for key, value in pairs]
+    check_keys(items)
+    return dict(items)
+
+
+_REPLACEMENTS: dict[str, Callable[..., Any]] = {
     "numpy.dtype": _Dtype,
     "numpy.ndarray": lambda *_: Pickled(),
-    "collections.OrderedDict": dict,
+    "collections.OrderedDict": _ordered_dict,
     "_codecs.encode": _encode,
     "__builtin__.bytes": lambda: b"",
     "builtins.bytes": lambda: b"",
+    "__builtin__.bytearray": lambda data=b"": data,
+    "builtins.bytearray": lambda data=b"": data,
 }
 for _core in ("numpy.core", "numpy._core"):  # before and after NumPy 2
     _REPLACEMENTS[f"{_core}.multiarray._reconstruct"] = lambda *_: Pickled()
     _REPLACEMENTS[f"{_core}.multiarray.scalar"] = _scalar
     _REPLACEMENTS[f"{_core}.numeric._frombuffer"] = _from_buffer
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        replacement = _REPLACEMENTS.get(f"{module}.{name}")
-        if replacement is None:
-            raise ForbiddenName(f"{module}.{name}")
-        # A new function each time: a pickle may set attributes of what it is given.
-        return lambda *args: replacement(*args)
 
 
 def load(path: Path) -> Any:
@@ -102,14 +109,18 @@ def load(path: Path) -> Any:
         WeightsError: if it asks for anything else or is damaged.
     """
     try:
-        with path.open("rb") as file:
-            return _Unpickler(file, encoding="bytes").load()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                raise pickle.UnpicklingError("it is empty")
+            with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+                return opcodes.run(data, _REPLACEMENTS)
     except ForbiddenName as error:
         raise forbidden(path, str(error)) from error
     except Exception as error:  # a damaged pickle may raise anything
+        reason = str(error)[:300] or type(error).__name__
         raise WeightsError(
-            f"{path} is a pickle that is truncated or damaged ({error or type(error).__name__}); "
-            "download or copy it again"
+            f"{path} is a pickle that is truncated or damaged ({reason}); download or copy it again"
         ) from error
 
 

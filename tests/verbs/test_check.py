@@ -59,17 +59,27 @@ def test_every_broken_image_is_listed_with_its_remedy(tmp_path, capsys):
     assert f"id 40: {images / 'd.png'} cannot be decoded: it has more than 8 bits per" in out
 
 
-def test_an_image_that_was_annotated_upright_but_saved_lying_down(tmp_path, capsys):
+def turn(image, orientation):
+    """Gives a saved image an EXIF orientation."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.open(image).save(image, exif=exif, quality=95)
+
+
+def test_images_with_an_orientation_are_counted_by_what_decides_on_it(tmp_path, capsys):
     content = good()
-    content["images"][1] |= {"width": 48, "height": 64}
+    content["images"][1] |= {"width": 48, "height": 64}  # annotated upright, saved lying down
     file, images = write(tmp_path, content)
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    Image.open(images / "a.jpg").save(images / "a.jpg", exif=turned)
+    turn(images / "a.jpg", 6)
+    turn(images / "sub/b.jpg", 8)  # annotated as stored
+    turn(images / "c.jpg", 3)  # by half: its size tells nothing
     code, out = run(file, images, capsys)
-    assert code == 1
-    assert "it has an EXIF orientation, which is not applied: save it upright" in out
-    assert "1 with an orientation, which is not applied" in out
+    assert code == 0
+    assert "2 with an orientation that the annotated size decides" in out
+    assert "1 has an EXIF orientation that the annotated size does not confirm (id 30)" in out
+    assert "they are turned upright" in out and "config.data.exif=ignore" in out
+    code, out = run(file, images, capsys, "--config.data.exif=ignore")
+    assert code == 0 and "left as stored" in out and "config.data.exif=apply" in out
 
 
 def test_a_data_set_without_any_box(tmp_path, capsys):
