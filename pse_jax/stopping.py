@@ -47,6 +47,7 @@ class _Training:
 
 
 _training: _Training | None = None
+_listening = False  # to signals, in a thread
 _heard = threading.Event()  # that the main thread knows
 
 
@@ -61,6 +62,7 @@ def interruptible() -> Iterator[None]:
 
     So does the first, if the main thread does not hear of it because it compiles or waits.
     """
+    global _listening
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -70,10 +72,12 @@ def interruptible() -> Iterator[None]:
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_listen, args=(reader,), name="signals", daemon=True).start()
     _heard.clear()
+    _listening = True
     try:
         keep_handlers()
         yield
     finally:
+        _listening = False
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
         signal.set_wakeup_fd(wakeup)
@@ -102,11 +106,13 @@ def saving(newest: Callable[[], str]) -> Iterator[None]:
 
 
 def keep_handlers() -> None:
-    """Puts our handlers in place; again after a library that puts its own."""
-    if threading.current_thread() is threading.main_thread():
-        for number in NAMES if _training else (signal.SIGINT,):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _on_signal)
+    """Puts our handlers in place; again after JAX, which takes SIGTERM and only remembers it."""
+    if not _listening or threading.current_thread() is not threading.main_thread():
+        return
+    for number in NAMES:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            ours = _training is not None or number == signal.SIGINT
+            signal.signal(number, _on_signal if ours else signal.SIG_DFL)
 
 
 def save_from_now_on(save: Callable[[], None]) -> None:
@@ -157,7 +163,7 @@ def _listen(pipe: socket.socket) -> None:
             continue
         if not received:
             return
-        if received[0] not in NAMES:
+        if received[0] not in NAMES or (_training is None and received[0] != signal.SIGINT):
             continue
         interrupts += received[0] == signal.SIGINT
         if interrupts > 1:
@@ -174,7 +180,10 @@ def _ask(training: _Training | None, by: str) -> None:
         if training.save is not None:
             _heard.set()  # the loop will, whatever the main thread is at
             logger.warning("asked to stop (%s): saving; Ctrl-C, once more, stops at once", by)
-            training.save()
+            try:
+                training.save()
+            except Exception as error:  # or nobody would hear of the next Ctrl-C
+                logger.error("the processes cannot be asked to save: %s", error)
 
 
 def _end(training: _Training | None, at_once: bool = False) -> None:

@@ -89,6 +89,16 @@ class Command:
         return jax.device_get(load_run(Run(self.workdir), "latest").variables["params"])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def signals_of_a_terminal():
+    """What a process started here hears, also when the tests run in the background or by nohup."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
@@ -239,7 +249,7 @@ def test_a_signal_to_one_process_saves_and_ends_both(cache, tmp_path, name, vict
 )
 def test_where_nothing_is_to_be_saved_a_signal_ends_at_once(cache, tmp_path, name, moment, says):
     """Before the first step, and in an evaluation that would take minutes."""
-    flags = ["--config.train.eval_every=2", "--config.data.shapes.val_images=20000"]
+    flags = ["--config.train.eval_every=2", "--config.data.shapes.val_images=8000"]
     command = Command(cache, tmp_path, *(flags if says == "evaluation" else ()))
     if says == "evaluation":
         command.wait_until(lambda: (tmp_path / "checkpoints" / "2").is_dir())
@@ -285,7 +295,7 @@ def test_under_nohup_a_closed_terminal_changes_nothing(cache, tmp_path):
     try:
         command = Command(cache, tmp_path, "--config.optimizer.steps=40")
     finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # for the processes of other tests
     command.wait_for("step 4/")
     command.process.send_signal(signal.SIGHUP)
     status, output = command.end()

@@ -58,9 +58,10 @@ def newest(run: Run, like: Like, mesh: Mesh) -> Saved | None:
                 logger.error("passed over: %s", error)
                 set_aside(path)
             return found
-        if not damage:
+        aside = [f"{path}: set aside earlier" for path in run.checkpoints.glob("*.damaged*")]
+        if not damage and not aside:
             return None
-        listing = "\n  ".join(str(error) for _, error in damage)
+        listing = "\n  ".join([*(str(error) for _, error in damage), *sorted(aside)])
         raise CheckpointError(
             f"{run.folder} has no whole checkpoint to resume from:\n  {listing}\nRestore one from "
             "a copy, move these away to start from step 0, or give another --workdir"

@@ -91,7 +91,9 @@ def main(argv: Sequence[str]) -> int:
     if options.report_only:
         return _report(load(options.out), options.out)
     sweep = plan_of(options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C; under nohup SIGHUP stays ignored
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         make_folder(options.out, "the folder of a sweep")
         with held(options.out, wait=True):

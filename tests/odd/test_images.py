@@ -259,8 +259,8 @@ def test_examples_of_a_report_and_a_detector_turn_photos_by_the_same_rule(tmp_pa
     stored = pixels_of(tmp_path / "a.jpg", "ignore")
     assert stored.shape[:2] == ((80, 60) if orientation >= 5 else (60, 80))
     assert prepare(tmp_path / "a.jpg", Config(data=DATA)).original_hw == (60, 80)
-    side = {"iou": 0.5, "score": 0.5, "box_xyxy": [10, 10, 30, 40]}
-    example = {"file_name": "a.jpg", "object_xyxy": [10, 10, 30, 40], "better_box": side,
+    side = {"iou": 0.5, "score": 0.5, "box_xyxy": [10.0, 10, 30, 40]}
+    example = {"file_name": "a.jpg", "object_xyxy": [10.0, 10, 30, 40], "better_box": side,
                "better_score": side}  # fmt: skip
     made = draw_example(tmp_path, example, "apply")
     drawn = np.asarray(Image.open(io.BytesIO(made)).convert("RGB")).astype(int)

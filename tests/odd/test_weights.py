@@ -1,5 +1,6 @@
 """Odd files of weights: a message, never a traceback, and no memory that the file does not have."""
 
+import contextlib
 import io
 import json
 import os
@@ -126,6 +127,16 @@ ODD = {
     "old PyTorch of nothing": b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.",
     "old PyTorch of a bomb": b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + bomb(b"r"),
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported(tmp_path_factory):
+    """What the first read of a file imports is no memory of a file."""
+    file = tmp_path_factory.mktemp("first") / "a"
+    for content in (PROTOCOL[4], b"\x80\x02N", save(ARRAYS), ODD["archive of a bomb"]):
+        file.write_bytes(content)
+        with contextlib.suppress(WeightsError):
+            read(file)
 
 
 @pytest.fixture(autouse=True)

@@ -273,6 +273,12 @@ def test_no_whole_state_is_an_error_that_names_all(run, one_device_mesh):
     assert [line.split()[0] for line in named] == [str(run.checkpoints / s) for s in "321"]
     assert "start from step 0, or give another --workdir" in str(caught.value)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["1", "2", "3"]
+    shutil.rmtree(run.checkpoints / "1")
+    shutil.rmtree(run.checkpoints / "2")
+    (run.checkpoints / "3").rename(run.checkpoints / "3.damaged")
+    with pytest.raises(CheckpointError, match=r"no whole .*\n.*3.damaged: set aside earlier\n"):
+        newest(run, one_device_mesh)
+    (run.checkpoints / "3.damaged").rename(run.checkpoints / "3")
     with pytest.raises(CheckpointError, match=r"3 is damaged: .* --checkpoint best \(step 2\)"):
         read_categories(run, "3")
 

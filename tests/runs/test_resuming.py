@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import shutil
+import socket
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from pse_jax.training import loop, optimizer, resume
 from pse_jax.training.loop import train
 from pse_jax.verbs.train import fields
 from tests import tiny_run as tiny
+from tests.test_processes import Command
 
 WALL_TIME = "images_per_second"
 
@@ -167,6 +169,44 @@ def test_a_training_that_diverged_goes_on_as_its_message_says(
 
     with pytest.raises(CheckpointError, match=r"started from .*checkpoints/3, not from .*/6; give"):
         train(config, other, from_checkpoint=untouched / "checkpoints" / "6")
+
+
+@pytest.mark.slow
+def test_two_processes_agree_on_the_state_that_is_whole(cache, tmp_path):
+    """The main process reads for both, and it alone renames."""
+
+    def both(steps):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        flags = (f"--config.optimizer.steps={steps}", "--config.train.checkpoint_every=2")
+        commands = [
+            Command(
+                cache,
+                tmp_path,
+                *flags,
+                JAX_COORDINATOR_ADDRESS=address,
+                JAX_NUM_PROCESSES="2",
+                JAX_PROCESS_ID=str(index),
+                # Compiles faster, to run slower.
+                XLA_FLAGS="--xla_backend_optimization_level=0 "
+                "--xla_llvm_disable_expensive_passes=true",
+            )
+            for index in range(2)
+        ]
+        return [command.finish() for command in commands]
+
+    both(6)
+    written = max((tmp_path / "checkpoints" / "6").rglob("d/*"), key=lambda f: f.stat().st_size)
+    content = bytearray(written.read_bytes())
+    content[len(content) // 2] ^= 1
+    written.write_bytes(content)
+    outputs = both(8)
+    for output in outputs:
+        assert "steps       4 to 8 (resumed from a checkpoint)" in output
+    assert sum("6 is kept as 6.damaged" in output for output in outputs) == 1
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["6", "6.damaged", "8"]
 
 
 def test_a_changed_field_is_refused_by_the_flag_that_allows_it_and_recorded(tmp_path):
