@@ -1,5 +1,6 @@
 """Training, from a configuration to a checkpoint and its numbers."""
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Collection
@@ -14,6 +15,7 @@ from pse_jax import distributed, models, progress, stopping
 from pse_jax.config import Config
 from pse_jax.config_checks import validate
 from pse_jax.data import sources, survey
+from pse_jax.data.dataset import Dataset
 from pse_jax.data.pipeline import batches
 from pse_jax.data.plan import TrainPlan, buckets_for
 from pse_jax.detector import Detector
@@ -38,13 +40,13 @@ def train(
 ) -> dict[str, Any] | None:
     """Trains, or resumes the run in `folder`; returns the final evaluation's numbers.
 
-    Args:
-        config: what to train; resuming, that of the run.
-        folder: of the run.
-        allow_change: fields in which it may differ from the run's.
-        from_checkpoint: DIR/checkpoints/STEP of another run, the state that a new run starts from.
-
     Returns None if it was asked to stop: its state is saved, and the same command resumes it.
+
+    Args:
+        config: what to train; of a run that resumes, its own.
+        folder: of the run.
+        allow_change: fields in which `config` may differ from the run's.
+        from_checkpoint: DIR/checkpoints/STEP of another run, the state that a new run starts from.
 
     Raises:
         UserError: for whatever the user can fix.
@@ -73,23 +75,26 @@ def _new_state(
     return dataclasses.replace(state, **initial_variables(config, state.variables, mesh))
 
 
-def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[str, Any] | None:
-    total = config.optimizer.steps
-    mesh = distributed.make_mesh()
+def _open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan]:
+    """What to learn from and to be judged by, and all batches; the same in every process."""
     data = sources.locate(config.data)
     train_set, val_set = sources.open_train(data), sources.open_split(data, "val")
-    categories = train_set.categories
-    sources.check_categories(categories, val_set.categories, "the training data")
+    sources.check_categories(train_set.categories, val_set.categories, "the training data")
     check_agreement(
         config, {"training data": train_set, "validation data": val_set}, command="train"
     )
-    plan = TrainPlan(
-        buckets_for(train_set.sizes_hw, data), data.batch_size, config.seed, data.flip, total
-    )
+    buckets, steps = buckets_for(train_set.sizes_hw, data), config.optimizer.steps
+    plan = TrainPlan(buckets, data.batch_size, config.seed, data.flip, steps)
     survey.look(train_set, plan.buckets, config, data.batch_size)
     val_buckets = buckets_for(val_set.sizes_hw, data)
     survey.look(val_set, val_buckets, config, config.inference.batch_size)
+    return train_set, val_set, plan
 
+
+def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[str, Any] | None:
+    total, mesh = config.optimizer.steps, distributed.make_mesh()
+    train_set, val_set, plan = _open_data(config)
+    categories = train_set.categories
     model = models.create(config.model, len(categories))
     sgd = optimizer.create(config.optimizer, config.model)
     saved = resume.saved_state(config, run, origin, model, categories, mesh)
@@ -121,11 +126,11 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
         every = config.train.eval_every
         return bool(every) and step % every == 0 and 0 < step < total
 
-    incoming = batches(
-        train_set, plan, rows=rows, threads=data.threads, prefetch=data.prefetch, start=start
-    )
+    threads, prefetch = config.data.threads, config.data.prefetch
+    incoming = batches(train_set, plan, rows=rows, threads=threads, prefetch=prefetch, start=start)
     step = start
-    try:
+    # The report closes first: it writes what it could not write before, even if the disk is full.
+    with contextlib.closing(checkpoints), contextlib.closing(report):
         if origin:
             save(start)
         if is_due(start) and not resume.is_evaluated(run, start):
@@ -150,6 +155,3 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
         checkpoints.wait()
         logger.warning("asked to stop: step %d is saved; the same command resumes", step)
         return None
-    finally:
-        checkpoints.close()
-        report.close()
