@@ -14,7 +14,7 @@ import numpy as np
 from pse_jax import distributed
 from pse_jax.config import Config, differences, from_dict, to_dict
 from pse_jax.errors import CheckpointError, ConfigError, UserError, WriteError
-from pse_jax.files import FULL, REMEDY, make_folder, reason, write_whole
+from pse_jax.files import FULL, REMEDY, make_folder, read_regular, reason, write_whole
 from pse_jax.runs.lock import Lock, held
 
 logger = logging.getLogger(__name__)
@@ -109,16 +109,17 @@ class Run:
         """
         file = self.config_file
         try:
-            return from_dict(json.loads(file.read_text()))
+            values = json.loads(read_regular(file))
         except (FileNotFoundError, NotADirectoryError) as error:
             message = f"{file} does not exist: {self.folder} holds no run"
             raise ConfigError(message) from error
         except OSError as error:
             raise ConfigError(f"{file} cannot be read: {reason(error)}") from error
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
                 f"{file} is not valid JSON ({error}); delete it to start anew"
             ) from error
+        return from_dict(values)
 
     def claim(self, config: Config, allow_change: Collection[str] = ()) -> None:
         """Writes the configuration; a run in the folder must have the same.
