@@ -221,7 +221,8 @@ def read_arrays(path: Path, meta: Tree, item: str, shapes: Any) -> Any:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         if described is None and "tree structures do not match" in first:
             _check_model(path, "its arrays have other names")
-        raise DamagedError(f"{path} is damaged: {item} cannot be read: {first[:200]}") from error
+        first = first[:200].rstrip(" :.")
+        raise DamagedError(f"{path} is damaged: {item} cannot be read: {first}") from error
     if described is None:
         _check_model(path, checksums.mismatch(checksums.describe({item: arrays}), {item: shapes}))
     elif what := checksums.damaged(described, {item: arrays}):

@@ -1,6 +1,6 @@
 """train.py killed by SIGKILL at random moments, run again each time until it is done.
 
-The 50 kills: pytest -n 0 -m slow tests/runs/test_kills.py (about ten minutes on two idle cores).
+The 50 kills: pytest -n 0 -m slow tests/runs/test_kills.py (27 minutes on two busy cores).
 PSE_JAX_KILLS and PSE_JAX_KILL_SEED change their number and their moments.
 
 Checkpoints and evaluations take most of the time of these runs. A third of the kills each is aimed
