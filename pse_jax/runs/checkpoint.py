@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental.multihost_utils import reached_preemption_sync_point
 from jax.sharding import Mesh
 
 from pse_jax import __version__, distributed
@@ -34,15 +35,25 @@ Options = ocp.CheckpointManagerOptions
 logger = logging.getLogger(__name__)
 
 
+class _Manager(ocp.CheckpointManager):
+    """Leaves the question whether to stop to `Checkpoints.preempted`.
+
+    Orbax asks it too, in a thread that finishes an earlier save, with that save's step. JAX takes
+    the last question for the present step and plans to stop after the next one: it would lie in the
+    past, and nothing would ever stop.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
 class Checkpoints:
     """The checkpoints of one run, while it trains; made after `restore.newest`."""
 
     def __init__(self, run: Run, keep: int):
         self.run = run
-        self.latest = ocp.CheckpointManager(
-            run.checkpoints.absolute(), options=Options(max_to_keep=keep)
-        )
-        self.best = ocp.CheckpointManager(
+        self.latest = _Manager(run.checkpoints.absolute(), options=Options(max_to_keep=keep))
+        self.best = _Manager(
             run.best.absolute(), options=Options(max_to_keep=1, enable_async_checkpointing=False)
         )
 
@@ -85,8 +96,8 @@ class Checkpoints:
             self.best.save(detector.step, args=_items(detector, {"AP": ap}))
 
     def preempted(self, step: int) -> bool:
-        """Whether the system asked any process of this run to stop (SIGTERM)."""
-        return jax.distributed.is_initialized() and self.latest.reached_preemption(step)
+        """Whether any process of this run was asked to stop, by now; to be called every step."""
+        return jax.distributed.is_initialized() and reached_preemption_sync_point(step)
 
     def wait(self) -> None:
         """Waits until the last state is whole on the disk."""
