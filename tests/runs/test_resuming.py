@@ -1,8 +1,9 @@
 """What a run is after a resume: its rows, its evaluations, and values changed in mid-run.
 
-The slower ones: pytest -n 0 -m slow tests/runs/test_resuming.py (a minute on an idle core).
+The slower ones: pytest -n 0 -m slow tests/runs/test_resuming.py (two minutes).
 """
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -17,10 +18,12 @@ from pse_jax import distributed
 from pse_jax.__main__ import main
 from pse_jax.config import from_dict
 from pse_jax.errors import CheckpointError, ConfigError
-from pse_jax.runs.folder import Run
+from pse_jax.runs.checkpoint import read_meta
+from pse_jax.runs.folder import Run, detections_file, numbers_file
 from pse_jax.runs.load import load_run
 from pse_jax.training import loop, optimizer, resume
 from pse_jax.training.loop import train
+from pse_jax.training.step import create_state
 from pse_jax.verbs.train import fields
 from tests import tiny_run as tiny
 from tests.test_processes import Command
@@ -45,10 +48,51 @@ def config_of(cache, steps=6, **train_fields):
     return config
 
 
+@contextlib.contextmanager
+def quick_loop():
+    """The loop with a step that compiles at once and an evaluation that looks at no image."""
+
+    def new_state(config, model, sgd, mesh):
+        shapes = jax.eval_shape(lambda: create_state(model, sgd, jax.random.key(0)))
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        ones = jax.tree.map(np.ones_like, zeros.params)
+        return distributed.to_every_device(dataclasses.replace(zeros, params=ones), mesh)
+
+    def make_step(*_):
+        def step(state, batch):
+            halved = jax.tree.map(lambda leaf: leaf / 2, state.params)
+            number = state.step + 1
+            names = ("loss", "cls", "box", "assoc", "quality", "grad_norm", "finite")
+            metrics = {name: 0.1 * number + batch["image"].mean() for name in names}
+            state = dataclasses.replace(state, step=number, params=halved)
+            return state, metrics | {"bad_steps": 0, "skipped": 0, "unreadable": number}
+
+        return jax.jit(step)
+
+    def evaluate(detector, dataset, out):
+        numbers = {"step": detector.step, "AP": {3: 0.3, 6: 0.2}[detector.step]}
+        detections_file(out, detector.step).write_text("[]")
+        numbers_file(out, detector.step).write_text(json.dumps(numbers))
+        return numbers
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_new_state", new_state)
+        patch.setattr(loop, "make_train_step", make_step)
+        patch.setattr(loop, "evaluate", evaluate)
+        yield
+
+
+@pytest.fixture
+def quick():
+    with quick_loop():
+        yield
+
+
 @pytest.fixture(scope="module")
 def untouched(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("untouched")
-    train(config_of(cache), folder)
+    with quick_loop():
+        train(config_of(cache), folder)
     return folder
 
 
@@ -61,31 +105,32 @@ def results_of(folder):
     return {file.name: file.read_bytes() for file in folder.glob("*_*.json")}
 
 
-def arrays_of(folder, which="latest"):
-    return jax.device_get(load_run(Run(folder), which).variables)
+def arrays_of(folder):
+    return jax.device_get(load_run(Run(folder), "latest").variables)
 
 
 def assert_equal_runs(a, b):
     assert rows_of(a) == rows_of(b)
     assert results_of(a) == results_of(b) and len(results_of(a)) == 4
     assert [p.name for p in (a / "best").iterdir()] == [p.name for p in (b / "best").iterdir()]
-    for which in ("latest", "best"):
-        jax.tree.map(np.testing.assert_array_equal, arrays_of(a, which), arrays_of(b, which))
+    for folder in ("checkpoints", "best"):
+        newest = max(int(path.name) for path in (a / folder).iterdir())
+        ours, theirs = (read_meta(run / folder / str(newest)) for run in (a, b))
+        assert ours == theirs and len(ours["arrays"]) > 50  # their shapes and checksums
 
 
 @pytest.mark.parametrize(
-    "where",
-    [
-        "evaluate",
-        pytest.param("save_if_best", marks=pytest.mark.slow),
-        pytest.param("write", marks=pytest.mark.slow),
-    ],
+    "where", ["evaluate", pytest.param("save_if_best", marks=pytest.mark.slow), "write"]
 )
-def test_an_evaluation_that_was_killed_is_made_up(where, untouched, cache, tmp_path, monkeypatch):
+def test_an_evaluation_that_was_killed_is_made_up(
+    where, untouched, quick, cache, tmp_path, monkeypatch
+):
     """The checkpoint of its step is there; the run ends as the one that was never killed.
 
     It also resumes within a window of metrics: its first row is the mean of all four steps.
     """
+
+    folder = tmp_path / "run"
 
     def killed(*_):
         raise Killed
@@ -98,30 +143,28 @@ def test_an_evaluation_that_was_killed_is_made_up(where, untouched, cache, tmp_p
         else:
             patch.setattr("pse_jax.training.scalars.ScalarWriter.write", killed)
         with pytest.raises(Killed):
-            train(config_of(cache), tmp_path)
-    assert (tmp_path / "checkpoints" / "3").is_dir() and not rows_of(tmp_path)
-    train(config_of(cache), tmp_path)
-    assert "the evaluation of step 3 was not completed" in (tmp_path / "train.log").read_text()
-    assert_equal_runs(tmp_path, untouched)
+            train(config_of(cache), folder)
+    assert (folder / "checkpoints" / "3").is_dir() and not rows_of(folder)
+    train(config_of(cache), folder)
+    assert "the evaluation of step 3 was not completed" in (folder / "train.log").read_text()
+    assert_equal_runs(folder, untouched)
+
+
+def test_an_evaluation_that_is_complete_is_not_repeated(untouched, quick, cache, tmp_path):
+    folder = shutil.copytree(untouched, tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints" / "6")
+    (folder / "train.log").unlink()
+    train(config_of(cache), folder)
+    assert "was not completed" not in (folder / "train.log").read_text()
+    assert_equal_runs(folder, untouched)
 
 
 @pytest.mark.slow
-def test_an_evaluation_that_is_complete_is_not_repeated(untouched, cache, tmp_path):
-    shutil.copytree(untouched, tmp_path, dirs_exist_ok=True)
-    shutil.rmtree(tmp_path / "checkpoints" / "6")
-    (tmp_path / "train.log").unlink()
-    train(config_of(cache), tmp_path)
-    assert "was not completed" not in (tmp_path / "train.log").read_text()
-    assert_equal_runs(tmp_path, untouched)
-
-
-@pytest.mark.slow
-def test_a_training_that_diverged_goes_on_as_its_message_says(
-    untouched, cache, tmp_path, capsys, monkeypatch
-):
+def test_a_training_that_diverged_goes_on_as_its_message_says(cache, tmp_path, capsys, monkeypatch):
     """From the command line: refused, resumed with the flag of the refusal, started elsewhere."""
     monkeypatch.setattr(distributed, "initialize", lambda: None)  # JAX is in use already
-    run, other = tmp_path / "run", tmp_path / "other"
+    run, other, untouched = (tmp_path / name for name in ("run", "other", "untouched"))
+    train(config_of(cache), untouched)
     run.mkdir()
     for name in ("config.json", "checkpoints"):
         (shutil.copytree if name == "checkpoints" else shutil.copy)(untouched / name, run / name)
@@ -250,7 +293,7 @@ def test_a_changed_field_is_refused_by_the_flag_that_allows_it_and_recorded(tmp_
         resume.check_origin(other, run.checkpoints / "60")
 
 
-@pytest.mark.parametrize("before, after", [(0.0, 1.0), (1.0, 0.0), (2.0, 1.0), (0.0, 0.0)])
+@pytest.mark.parametrize("before, after", [(0.0, 1.0), (1.0, 0.0), (2.0, 1.0)])
 def test_an_optimizers_state_is_taken_over_with_or_without_clipping(before, after, tmp_path):
     config, model = tiny.config(tmp_path).optimizer, tiny.MODEL
     params = {"head": {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}}
