@@ -133,8 +133,7 @@ class Run:
             ConfigError: if the folder holds a run with another configuration.
             WriteError: if it cannot be written.
         """
-        resumes = self.config_file.exists() and self.started
-        if resumes:
+        if self.config_file.exists() and self.started:
             changed = changes(self.config(), config, but=MAY_CHANGE)
             changed = {path: v for path, v in changed.items() if path not in allow_change}
             if changed:
@@ -147,11 +146,11 @@ class Run:
                     "with the new values, run the same command again with "
                     f"--allow-change={','.join([*changed, *allow_change])}"
                 )
-        if resumes:
-            return
         content = json.dumps(to_dict(config), indent=2) + "\n"
 
         def write() -> np.int32:
+            if self.config_file.exists() and self.started:  # `record` writes it, once it resumes
+                return np.int32(0)
             self.history.unlink(missing_ok=True)
             file = self.config_file
             if not file.is_file() or file.read_bytes() != content.encode():
