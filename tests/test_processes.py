@@ -205,8 +205,8 @@ def test_a_killed_process_is_named_by_the_other_at_once(cache, tmp_path, victim)
     status, output = commands[1 - victim].end()
     assert time.time() - killed < 20  # 84 s by JAX's heartbeat; here a second or two
     assert status == 3, output
-    last = output.strip().splitlines()[-1]
-    assert f"process {victim} (" in last and "is gone: killed, out of memory" in last, output
+    # JAX's own report of a dead process 0 may be written at the same moment.
+    assert re.search(rf"process {victim} \(.*\) is gone: killed, out of memory", output), output
 
 
 @pytest.mark.slow
