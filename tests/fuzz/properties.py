@@ -2,7 +2,7 @@
 
     python -m tests.fuzz.properties --seconds 600
 
-tests/odd/test_fuzz.py runs a few of each.
+tests/fuzz/test_fuzz.py runs a few of each.
 """
 
 import argparse

@@ -97,12 +97,14 @@ def untouched(cache, tmp_path_factory):
 
 
 def rows_of(folder):
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    file = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     return [{k: v for k, v in line.items() if k != WALL_TIME} for line in lines]
 
 
 def results_of(folder):
-    return {file.name: file.read_bytes() for file in folder.glob("*_*.json")}
+    found = [*folder.glob("eval_*.json"), *folder.glob("detections_*.json")]
+    return {file.name: file.read_bytes() for file in found}
 
 
 def arrays_of(folder):
@@ -255,6 +257,7 @@ def test_two_processes_agree_on_the_state_that_is_whole(cache, tmp_path):
 def test_a_changed_field_is_refused_by_the_flag_that_allows_it_and_recorded(tmp_path):
     """Once the run resumes, not before: then the same command needs no flag."""
     run, config = Run(tmp_path / "run"), tiny.config(tmp_path)
+    run.make()
     run.claim(config)
     (run.checkpoints / "40").mkdir(parents=True)
     config.optimizer.learning_rate, config.seed, config.train.log_every = 0.005, 3, 7

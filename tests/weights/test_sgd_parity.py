@@ -84,9 +84,10 @@ def torch_losses(reference, batch, pse):
     both = torch.minimum(d, t)
     inter = (both[:, 0] + both[:, 2]) * (both[:, 1] + both[:, 3])
     areas = [(b[:, 0] + b[:, 2]) * (b[:, 1] + b[:, 3]) for b in (d, t)]
-    iou = (inter + 1) / (areas[0] + areas[1] - inter + 1)
-    box = -iou.log().sum() / count
-    tie = ((p[positive].max(dim=1).values - iou.detach()) ** 2).sum() / count
+    union = areas[0] + areas[1] - inter
+    box = -((inter + 1) / (union + 1)).log().sum() / count  # the authors' +1
+    iou = (inter / union).detach()  # Eq. (7)
+    tie = ((p[positive].max(dim=1).values - iou) ** 2).sum() / count
     return classification, box, tie if pse else torch.zeros(())
 
 
