@@ -20,6 +20,7 @@ from pse_jax.detector import compiled
 from pse_jax.training import optimizer
 from pse_jax.training.step import create_state, make_train_step
 from tests import tiny_run as tiny
+from tests.tiny import FAST
 
 SHAPE = (64, 96)
 CONFIG = Config(
@@ -69,15 +70,16 @@ def runs():
         state = create(jax.random.key(0, impl="rbg"))
         step = make_train_step(model, sgd, CONFIG, mesh)
         batch = distributed.to_devices(random_batch(), mesh)
-        text = step.lower(state, batch).compile().as_text()  # pyright: ignore
+        program = step.lower(state, batch).compile(FAST)  # pyright: ignore
         metrics = []
         for _ in range(2):
-            state, scalars = step(state, batch)
+            state, scalars = program(state, batch)
             metrics.append(jax.device_get(scalars))
         detect = compiled(json.dumps(to_dict(CONFIG)), 6, mesh)
-        detect_text = detect.lower(state.variables, batch).compile().as_text()  # pyright: ignore
-        found = jax.device_get(detect(state.variables, batch))
-        results[devices] = jax.device_get(state), metrics, text, detect_text, found
+        detection = detect.lower(state.variables, batch).compile(FAST)  # pyright: ignore
+        found = jax.device_get(detection(state.variables, batch))
+        texts = program.as_text(), detection.as_text()
+        results[devices] = jax.device_get(state), metrics, *texts, found
     return results
 
 

@@ -114,6 +114,7 @@ def test_a_folder_in_use_is_refused_but_may_be_evaluated(run, cache, tmp_path):
         assert evaluate_run(Run(copied), tiny.config(cache), "latest") == numbers
 
 
+@pytest.mark.slow
 def test_a_lock_that_was_lost_stops_the_run_before_it_writes_on(cache, tmp_path, monkeypatch):
     write = ScalarWriter.write
 

@@ -20,7 +20,7 @@ def test_random_mutations_break_no_rule(fuzzer):
 
 @pytest.mark.parametrize("prop", properties.ALL, ids=lambda prop: prop.__name__)
 def test_generated_inputs_break_no_rule(prop):
-    properties.run(prop, 10)
+    properties.run(prop, 3)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is an extra")

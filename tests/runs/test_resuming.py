@@ -283,6 +283,7 @@ def test_a_changed_field_is_refused_by_the_flag_that_allows_it_and_recorded(tmp_
     assert run.origin is None
 
     other = Run(tmp_path / "other")
+    other.make()
     other.claim(config)
     config.seed = 5
     other.record(config, 40, run.checkpoints / "40")
