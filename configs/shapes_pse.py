@@ -2,8 +2,8 @@
 
     python train.py --config configs/shapes_pse.py
 
-5 min 51 s on 2 CPU cores. Expect AP 54.4, AP75 58.4, PCC 0.537 (seed 0, jax 0.10.2); another CPU
-rounds otherwise and gave 53.9.
+About six minutes on 2 CPU cores. Expect AP 53.9, AP75 57.4, PCC 0.518 (seed 0, jax 0.10.2);
+another CPU rounds differently and differs by some tenths.
 """
 
 from pse_jax.config import (
