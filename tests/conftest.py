@@ -1,5 +1,7 @@
 """What all tests stand on: eight CPU devices, compiled programs on disk, stable hypothesis."""
 
+import logging
+
 import jax
 import numpy as np
 import pytest
@@ -17,6 +19,12 @@ def pytest_configure(config):
     if cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache.mkdir("xla")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(autouse=True)
+def log_of_its_own():
+    """A command that an earlier test ran sends the log to standard error alone; pytest hears it."""
+    logging.getLogger("pse_jax").propagate = True
 
 
 @pytest.fixture
