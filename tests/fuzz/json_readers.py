@@ -60,7 +60,6 @@ def seeds():
 
 
 EVALUATED = 16  # one in so many of the inputs that are taken: it is slow
-logging.getLogger("pse_jax").setLevel(logging.CRITICAL)  # what is left out is logged
 FOLDER = harness.scratch()
 FILE = FOLDER / "input.json"
 TRUTH = coco.load_ground_truth(ANNOTATIONS)
@@ -85,4 +84,5 @@ def read(data):
 
 
 if __name__ == "__main__":
+    logging.getLogger("pse_jax").setLevel(logging.CRITICAL)  # what is left out is logged
     harness.main(read, seeds(), WORDS)
