@@ -26,8 +26,8 @@ from pse_jax.detector import Detector
 from pse_jax.errors import CheckpointError, DamagedError
 from pse_jax.models import Variables
 from pse_jax.runs import checksums
-from pse_jax.runs.folder import Run
-from pse_jax.runs.steps import find, remedy, set_aside, steps
+from pse_jax.runs.folder import Run, steps
+from pse_jax.runs.steps import find, remedy, set_aside
 
 Tree = dict[str, Any]
 Options = ocp.CheckpointManagerOptions
@@ -52,6 +52,7 @@ class Checkpoints:
 
     def __init__(self, run: Run, keep: int):
         self.run = run
+        _silence_orbax()
         self.latest = _Manager(run.checkpoints.absolute(), options=Options(max_to_keep=keep))
         self.best = _Manager(
             run.best.absolute(), options=Options(max_to_keep=1, enable_async_checkpointing=False)
@@ -223,7 +224,7 @@ def read_arrays(path: Path, meta: Tree, item: str, shapes: Any) -> Any:
     )
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
     wanted = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), shapes)
-    _silence_late_reads()
+    _silence_orbax()
     try:
         with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
             args = ocp.args.StandardRestore(wanted)
@@ -242,16 +243,19 @@ def read_arrays(path: Path, meta: Tree, item: str, shapes: Any) -> Any:
 
 
 @functools.cache
-def _silence_late_reads() -> None:
-    """Where one read fails, the others that fail or end after it would each print a traceback."""
-    late = "Task exception was never retrieved"
-    logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith(late))
+def _silence_orbax() -> None:
+    """Leaves out the tracebacks of its tasks and threads: it also raises what they log."""
     print_it = sys.unraisablehook
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and (record.name == "asyncio" or "orbax" in record.pathname))
 
     def hook(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             print_it(unraisable)
 
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(is_news)
     sys.unraisablehook = hook
 
 

@@ -85,9 +85,8 @@ class Run:
         distributed.from_main(check, np.int32(0))
 
     def _safe(self) -> str:
-        steps = [int(path.name) for path in self.checkpoints.glob("*") if path.name.isdigit()]
-        if steps:
-            return f"The newest whole checkpoint is that of step {max(steps)}."
+        if there := steps(self.checkpoints):
+            return f"The newest whole checkpoint is that of step {there[-1]}."
         return "There is no whole checkpoint yet."
 
     @property
@@ -208,6 +207,11 @@ def read_metrics(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:
         else:
             damaged += 1
     return rows, damaged
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps of which a folder, `checkpoints` or `best`, has a checkpoint; ascending."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
 
 
 def numbers_file(folder: Path, step: int) -> Path:

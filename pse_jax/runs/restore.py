@@ -15,8 +15,8 @@ from pse_jax import distributed
 from pse_jax.errors import CheckpointError, DamagedError
 from pse_jax.models import Variables
 from pse_jax.runs.checkpoint import read_arrays, read_meta, with_frozen
-from pse_jax.runs.folder import Run
-from pse_jax.runs.steps import set_aside, steps
+from pse_jax.runs.folder import Run, steps
+from pse_jax.runs.steps import set_aside
 
 Tree = dict[str, Any]
 # Shapes of the variables and of the rest of a state, given the metadata that it was saved with.

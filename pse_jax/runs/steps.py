@@ -1,17 +1,12 @@
-"""Which checkpoints a run has, and what else to take where one of them is damaged."""
+"""Which checkpoint is meant, and what else to take where one of them is damaged."""
 
 import logging
 from pathlib import Path
 
 from pse_jax.errors import CheckpointError
-from pse_jax.runs.folder import Run
+from pse_jax.runs.folder import Run, steps
 
 logger = logging.getLogger(__name__)
-
-
-def steps(folder: Path) -> list[int]:
-    """The steps of which a folder, `checkpoints` or `best`, has a checkpoint; ascending."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
 
 
 def find(run: Run, which: str) -> tuple[Path, int]:

@@ -16,8 +16,7 @@ from pse_jax.data import sources
 from pse_jax.errors import CheckpointError
 from pse_jax.runs import restore
 from pse_jax.runs.checkpoint import categories_of
-from pse_jax.runs.folder import Run, detections_file, numbers_file, read_metrics
-from pse_jax.runs.steps import steps
+from pse_jax.runs.folder import Run, detections_file, numbers_file, read_metrics, steps
 from pse_jax.training import optimizer
 from pse_jax.training.step import TrainState, create_state
 

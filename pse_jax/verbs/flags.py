@@ -7,10 +7,9 @@ import argparse
 import difflib
 import re
 import runpy
-import sys
 import traceback
 from collections.abc import Sequence
-from logging import LogRecord, getLogger
+from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -175,9 +174,6 @@ def run_of(options: argparse.Namespace, workdir: Path | None = None) -> "tuple[R
 def prepare(config: Config) -> None:
     """Shows the log and turns on the cache of compiled programs."""
     logging.set_verbosity(logging.WARNING)  # Orbax logs every stage of a save at INFO
-    for noisy in (logging.get_absl_logger(), getLogger("asyncio")):
-        noisy.addFilter(_is_not_raised)
-    sys.unraisablehook = _except_closed_loops
     progress.show_log()
     if config.train.compilation_cache:
         from pse_jax import distributed
@@ -187,18 +183,6 @@ def prepare(config: Config) -> None:
             distributed.use_compilation_cache(folder)
         except OSError as error:
             logger.warning("%s: compiled programs are not kept: %s", folder, reason(error))
-
-
-def _is_not_raised(record: LogRecord) -> bool:
-    """Leaves out the tracebacks of Orbax's tasks and threads: it also raises what they log."""
-    orbax = "orbax" in record.pathname or record.name == "asyncio"
-    return not (orbax and record.exc_info)
-
-
-def _except_closed_loops(unraisable: Any) -> None:
-    """Leaves out what TensorStore prints when several writes of one checkpoint fail."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
 
 
 def shipped() -> list[str]:

@@ -65,8 +65,10 @@ def main(argv: Sequence[str]) -> int:
 
 def newest(workdir: Path) -> str:
     """Which state a run would resume from."""
-    steps = [int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
-    return f"step {max(steps)} in {workdir} is safe" if steps else "nothing was saved yet"
+    from pse_jax.runs.folder import Run, steps
+
+    there = steps(Run(workdir).checkpoints)
+    return f"step {there[-1]} in {workdir} is safe" if there else "nothing was saved yet"
 
 
 def _config_of(options: argparse.Namespace) -> Config:
