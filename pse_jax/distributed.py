@@ -184,6 +184,16 @@ def from_main(compute: Callable[[], Any], like: Any) -> Any:
     return multihost_utils.broadcast_one_to_all(result)
 
 
+def on_main(action: Callable[[], object]) -> None:
+    """Runs an action on the main process alone; its UserError is raised on every process."""
+
+    def done() -> np.int32:
+        action()
+        return np.int32(0)
+
+    from_main(done, like=np.int32(0))
+
+
 def is_main() -> bool:
     """Whether this is the process that writes files."""
     return jax.process_index() == 0

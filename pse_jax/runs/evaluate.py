@@ -8,8 +8,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pse_jax import distributed, progress
 from pse_jax.config import Config
 from pse_jax.data.dataset import Dataset
@@ -57,16 +55,15 @@ def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any]:
             predicted.unreadable[:20],
         )
 
-    def write() -> np.int32:
+    def write() -> None:
         detections = json.dumps(predicted.results.to_coco(dataset))
         contents: dict[Path, str | bytes] = {
             detections_file(out, detector.step): detections,
             numbers_file(out, detector.step): json.dumps(numbers, indent=2) + "\n",
         }
         write_together(contents, f"the evaluation of step {detector.step}")
-        return np.int32(0)
 
-    distributed.from_main(write, np.int32(0))
+    distributed.on_main(write)
     logger.info(
         "evaluated %d images in %s (%s of them predicting)\n%s",
         len(dataset),
@@ -106,7 +103,7 @@ def evaluate_run(
     if out is None and (changed or detector.step != newest):
         folder = run.evaluations / _name(detector.step, changed)
 
-    def make() -> np.int32:
+    def make() -> None:
         make_folder(folder, "the folder of an evaluation")
         if folder != run.folder:
             content = {
@@ -117,9 +114,8 @@ def evaluate_run(
             }
             text = json.dumps(content, indent=2) + "\n"
             write_whole(folder / "evaluation.json", text, "what is evaluated")
-        return np.int32(0)
 
-    distributed.from_main(make, np.int32(0))
+    distributed.on_main(make)
     with progress.log_to(folder / "eval.log" if distributed.is_main() else None):
         what = "".join(f", config.{path}={b}" for path, (_, b) in changed.items())
         logger.info("evaluating step %d of %d%s, into %s", detector.step, newest, what, folder)

@@ -9,8 +9,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pse_jax import distributed
 from pse_jax.config import Config, differences, from_dict, to_dict
 from pse_jax.errors import CheckpointError, ConfigError, UserError, WriteError
@@ -61,11 +59,10 @@ class Run:
         self.make()
         with contextlib.ExitStack() as stack:
 
-            def take() -> np.int32:
+            def take() -> None:
                 self.lock = stack.enter_context(held(self.folder))
-                return np.int32(0)
 
-            distributed.from_main(take, np.int32(0))
+            distributed.on_main(take)
             stack.callback(setattr, self, "lock", None)
             try:
                 yield
@@ -76,13 +73,7 @@ class Run:
 
     def check_held(self) -> None:
         """Raises LockError, on every process, if the folder was taken over by another job."""
-
-        def check() -> np.int32:
-            if self.lock is not None:
-                self.lock.check()
-            return np.int32(0)
-
-        distributed.from_main(check, np.int32(0))
+        distributed.on_main(lambda: self.lock and self.lock.check())
 
     def _safe(self) -> str:
         if there := steps(self.checkpoints):
@@ -147,16 +138,15 @@ class Run:
                 )
         content = json.dumps(to_dict(config), indent=2) + "\n"
 
-        def write() -> np.int32:
+        def write() -> None:
             if self.config_file.exists() and self.started:  # `record` writes it, once it resumes
-                return np.int32(0)
+                return
             self.history.unlink(missing_ok=True)
             file = self.config_file
             if not file.is_file() or file.read_bytes() != content.encode():
                 write_whole(file, content, "the configuration")
-            return np.int32(0)
 
-        distributed.from_main(write, np.int32(0))
+        distributed.on_main(write)
 
     def record(self, config: Config, step: int, origin: Path | None = None) -> None:
         """Notes the fields that have other values from this step on; config.json holds these.
