@@ -1,137 +1,93 @@
 """What is wrong with a data set, what it is like, and what a configuration makes of it."""
 
-import dataclasses
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
 
-from pse_jax import progress
 from pse_jax.config import Config
-from pse_jax.data import survey, transforms
+from pse_jax.data import survey
 from pse_jax.data.dataset import Dataset
-from pse_jax.data.plan import Buckets, buckets_for, fill_batches
-from pse_jax.errors import ImageError
+from pse_jax.data.rows import EXAMPLES_SHOWN
 from pse_jax.evaluation.measure import SIZES
-from pse_jax.points import locations
-from pse_jax.targets import assign
+from pse_jax.points import STRIDES
+from pse_jax.report.checked import Checked
 
 SIZES_SHOWN = 5  # of the image sizes, the most frequent
-
-
-@dataclasses.dataclass(frozen=True)
-class Checked:
-    """What came of decoding every image of a data set and assigning every box."""
-
-    dataset: Dataset
-    trained_on: Dataset  # without the images that training leaves out
-    unusable: dict[int, str]  # images that cannot be used, and why
-    by_size: list[int]  # images with an EXIF orientation that their annotated size decides on
-    by_config: list[int]  # ... and that config.data.exif decides on
-    positives: Int[np.ndarray, " m"]  # locations that answer for each box
-    reachable: Bool[np.ndarray, " m"]  # boxes that would have some if there were no others
-    buckets: Buckets | None  # of `trained_on`; None if it is empty
-
-
-def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
-    """Decodes every image and assigns every box as training does.
-
-    It takes about 8 ms of a CPU core per image of COCO's size.
-    """
-    some = np.flatnonzero(np.diff(dataset.offsets))
-    dropped = training and not config.data.keep_empty
-    trained_on = dataset.without_empty() if dropped else dataset
-    buckets = buckets_for(trained_on.sizes_hw, config.data) if len(trained_on) else None
-    if buckets and training:
-        buckets = fill_batches(buckets, config.data.batch_size)
-    counts = [counter(hw, config) for hw in buckets.shapes_hw] if buckets else []
-
-    def look(i: int) -> tuple[str, str, Int[np.ndarray, " k"], Bool[np.ndarray, " k"]]:
-        boxes, _ = dataset.boxes_of(i)
-        positives = np.zeros(len(boxes), int)
-        reachable = positives > 0
-        if buckets and len(boxes):
-            row = int(np.searchsorted(some, i)) if dropped else i
-            hw = (tuple(sizes.tolist()) for sizes in (dataset.sizes_hw[i], buckets.resized_hw[row]))
-            boxes, count = transforms.scale_boxes(boxes, *hw), counts[buckets.bucket[row]]
-            positives = count(boxes)
-            reachable = positives > 0
-            for k in np.flatnonzero(~reachable):
-                reachable[k] = count(boxes[[k]])[0] > 0
-        return *_decode(dataset, i), positives, reachable
-
-    looked = []
-    executor = ThreadPoolExecutor(config.data.threads)
-    try:
-        with progress.bar(len(dataset), "check") as bar:
-            for one in executor.map(look, range(len(dataset))):
-                looked.append(one)
-                bar.update(1)
-    finally:
-        executor.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
-    why, exif, positives, reachable = zip(*looked, strict=True)
-    unusable = {i: reason for i, reason in enumerate(why) if reason}
-    positives, reachable = np.concatenate(positives), np.concatenate(reachable)
-    by_size, by_config = ([i for i, w in enumerate(exif) if w == what] for what in ("size", "open"))
-    return Checked(dataset, trained_on, unusable, by_size, by_config, positives, reachable, buckets)
-
-
-def counter(
-    canvas_hw: tuple[int, int], config: Config
-) -> Callable[[Float[np.ndarray, "k 4"]], Int[np.ndarray, " k"]]:
-    """The function that counts the locations of a canvas that training assigns to each box."""
-    points_xy, levels = (jnp.asarray(a) for a in locations(*canvas_hw, config.model.grid))
-
-    @jax.jit
-    def assigned(boxes: Array, labels: Array, valid: Array) -> tuple[Array, Array | None]:
-        targets = assign(points_xy, levels, boxes, labels, valid, config.targets)
-        return targets.positive, targets.matched
-
-    def count(boxes: Float[np.ndarray, "k 4"]) -> Int[np.ndarray, " k"]:
-        slots = 1 << (len(boxes) - 1).bit_length()  # powers of two: few programs to compile
-        padded = transforms.pad_boxes(boxes, np.zeros(len(boxes), np.int32), slots)
-        positive, matched = map(np.asarray, assigned(*padded.values()))
-        return np.bincount(matched[positive], minlength=slots)[: len(boxes)]
-
-    return count
-
-
-def _decode(dataset: Dataset, i: int) -> tuple[str, str]:
-    """Why the image cannot be used ("" if it can), and what decides on its EXIF orientation."""
-    name, size_hw = dataset.name_of(i), tuple(dataset.sizes_hw[i].tolist())
-    try:
-        content = dataset.bytes_of(i)
-        if not content:
-            return f"{name} is empty (0 bytes); was it cut off in a copy?", ""
-        transforms.decode(content, name, size_hw, dataset.exif)
-    except (ImageError, OSError) as error:
-        return str(error), ""
-    return "", survey.exif_of(content, size_hw)
+BAR = 24  # characters of the longest bar
 
 
 def lines(name: str, checked: Checked, config: Config) -> Iterator[str]:
     """The report, line by line, in which the data set is called `name`."""
-    dataset, categories = checked.dataset, checked.dataset.categories
+    dataset = checked.dataset
     yield from (f"{name}: {dataset.source}", "")
     previous = None
-    for label, text in (*_facts(checked), *_box_facts(checked), *_size_facts(checked, config)):
+    facts = (_facts, _repeats, _box_facts, _location_facts)
+    for label, text in (
+        *(f for fact in facts for f in fact(checked)),
+        *_size_facts(checked, config),
+    ):
         yield f"  {'' if label == previous else label:<16} {text}"
         previous = label
     for what, count in dataset.problems.items():
         yield f"  {'corrected':<16} {count:,} x {what}"
-    width = max(map(len, categories.names))
-    yield from ("", f"  {'category id':>13}  {'name':<{width}}  {'boxes':>9}")
-    counts = np.bincount(dataset.labels, minlength=len(categories))
-    for identity, category, count in zip(categories.ids, categories.names, counts, strict=True):
-        share = f"{count / len(dataset.labels):8.1%}" if count else "    none"
-        yield f"  {identity:>13}  {category:<{width}}  {count:>9,} {share}"
+    yield from ("", *_histogram(dataset))
     if checked.unusable:
         count = f"{len(checked.unusable):,}"
         yield from ("", f"  {count} cannot be used; repair them or remove their annotations:")
         yield from (f"    id {dataset.image_ids[i]}: {why}" for i, why in checked.unusable.items())
+
+
+def _histogram(dataset: Dataset) -> Iterator[str]:
+    """Boxes of each category, and images that hold any."""
+    categories, total = dataset.categories, len(dataset.labels)
+    width = max(4, *map(len, categories.names))
+    yield f"  {'category id':>13}  {'name':<{width}}  {'boxes':>9}            {'images':>9}"
+    counts = np.bincount(dataset.labels, minlength=len(categories))
+    owners = np.repeat(np.arange(len(dataset)), np.diff(dataset.offsets))
+    pairs = np.unique(np.stack([dataset.labels, owners]), axis=1)
+    images = np.bincount(pairs[0], minlength=len(categories))
+    for identity, category, count, among in zip(
+        categories.ids, categories.names, counts.tolist(), images.tolist(), strict=True
+    ):
+        share = f"{count / total:8.1%}" if count else "    none"
+        bar = "█" * -(-BAR * count // max(counts.max(), 1))
+        row = f"  {identity:>13}  {category:<{width}}  {count:>9,} {share}  {among:>9,}  {bar}"
+        yield row.rstrip()
+
+
+def _repeats(checked: Checked) -> Iterator[tuple[str, str]]:
+    """Pictures and boxes that occur more than once."""
+    dataset, repeated = checked.dataset, checked.repeated()
+    if repeated:
+        some = _pairs(repeated, dataset, dataset)
+        yield "duplicates", f"{len(repeated):,} images have the pixels of another (ids {some})"
+    rows = np.column_stack([dataset.image, dataset.category, dataset.boxes_xywh, dataset.crowd])
+    _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
+    again = first[counts > 1]
+    if len(again):
+        ids = [str(i) for i in np.unique(dataset.image_ids[dataset.image[again]])]
+        some = ", ".join(ids[:EXAMPLES_SHOWN]) + ", ..." * (len(ids) > EXAMPLES_SHOWN)
+        count, images = f"{int((counts - 1).sum()):,}", f"{len(ids):,} images (ids {some})"
+        yield "duplicates", f"{count} annotations repeat another, category and box, in {images}"
+
+
+def leaks(checked: Checked, training: Checked | None) -> Iterator[str]:
+    """What a data set to be judged by has in common with the one to train on, if there is one."""
+    shared = checked.shared_with(training) if training else {}
+    if training and shared:
+        some = _pairs(shared, checked.dataset, training.dataset)
+        share = _share(len(shared), len(checked.dataset))
+        yield from (
+            "",
+            f"  {share} images are also in the training data (ids {some}): what is measured on "
+            "them says little",
+        )
+
+
+def _pairs(same: dict[int, int], ours: Dataset, theirs: Dataset) -> str:
+    """`7 = 3, 9 = 4, ...`, by image id."""
+    pairs = [f"{ours.image_ids[i]} = {theirs.image_ids[j]}" for i, j in same.items()]
+    return ", ".join(pairs[:EXAMPLES_SHOWN]) + ", ..." * (len(pairs) > EXAMPLES_SHOWN)
 
 
 def _share(count: int, total: int) -> str:
@@ -170,7 +126,21 @@ def _box_facts(checked: Checked) -> Iterator[tuple[str, str]]:
         share = _share(int(((areas >= low) & (areas < high)).sum()), total)
         rule = f"from {low**0.5:.0f}² px" if low else f"under {high**0.5:.0f}² px"
         yield "box sizes", f"{kind:<7} {share:<17} {rule}"
-    lost, nowhere = (int((~some).sum()) for some in (checked.positives > 0, checked.reachable))
+
+
+def _location_facts(checked: Checked) -> Iterator[tuple[str, str]]:
+    """Which levels of the pyramid answer for the boxes, and which boxes none does."""
+    total = len(checked.dataset.labels)
+    if not total:
+        return
+    for level, (stride, counts) in enumerate(zip(STRIDES, checked.locations.T, strict=True), 3):
+        its = int((counts > 0).sum())
+        each = f", {counts.sum() / its:.1f} locations each" if its else ""
+        yield (
+            "pyramid level",
+            f"P{level} {f'(stride {stride})':<13} {_share(its, total)} objects{each}",
+        )
+    lost, nowhere = int(checked.lost.sum()), int((~checked.reachable).sum())
     yield "no location", f"{_share(lost, total)} objects without a positive location"
     if lost:
         yield "no location", f"{nowhere:,} of them lie between the locations of their level"

@@ -75,7 +75,7 @@ def _new_state(
     return dataclasses.replace(state, **initial_variables(config, state.variables, mesh))
 
 
-def _open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan]:
+def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan]:
     """What to learn from and to be judged by, and all batches; the same in every process."""
     data = sources.locate(config.data)
     train_set, val_set = sources.open_train(data), sources.open_split(data, "val")
@@ -93,7 +93,7 @@ def _open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan]:
 
 def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[str, Any] | None:
     total, mesh = config.optimizer.steps, distributed.make_mesh()
-    train_set, val_set, plan = _open_data(config)
+    train_set, val_set, plan = open_data(config)
     categories = train_set.categories
     model = models.create(config.model, len(categories))
     sgd = optimizer.create(config.optimizer, config.model)

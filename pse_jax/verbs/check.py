@@ -1,7 +1,8 @@
 """Reads a whole data set, its pixels too, before hours are spent on it, and says what is wrong.
 
-Checks both data sets of a configuration, or one annotation file. Exits with 0 if the data can be
-used, 1 if it cannot, 2 for other errors.
+Checks both data sets of a configuration, or one annotation file. With --out it also draws images
+with their boxes and the locations that answer for them. Exits with 0 if the data can be used, 1 if
+training on them would fail or learn nothing, 2 for other errors.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--images", type=flags.path, metavar="DIR", help="folder of the images of --annotations"
     )
+    parser.add_argument(
+        "--out", type=flags.path, metavar="DIR", help="folder for pictures of the data"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="which images are drawn (default 0)")
     options = flags.parse(parser, argv)
     if bool(options.config) == bool(options.annotations):
         parser.error("give either --config or --annotations")
@@ -39,7 +44,9 @@ def main(argv: Sequence[str]) -> int:
     jax.config.update("jax_platforms", "cpu")  # an accelerator may be busy training
     from pse_jax.data import coco, sources
     from pse_jax.data.dataset import Dataset
-    from pse_jax.report.dataset import check, lines
+    from pse_jax.report.checked import check
+    from pse_jax.report.dataset import leaks, lines
+    from pse_jax.report.locations import write_sheets
 
     def opened(name: str) -> Dataset:
         if options.config:
@@ -49,19 +56,28 @@ def main(argv: Sequence[str]) -> int:
             options.annotations, options.images, exif=exif, outside=outside, require_images=False
         )
 
-    usable, categories, errors = True, None, []
+    failures, errors, training = [], [], None
     for name in ("train", "val") if options.config else ("data",):
         try:
             dataset = opened(name)
-            categories = categories or dataset.categories
-            sources.check_categories(dataset.categories, categories, "the training data")
+            if training:
+                ours = training.dataset.categories
+                sources.check_categories(dataset.categories, ours, "the training data")
+            checked = check(dataset, config, training=name == "train")
         except DataError as error:  # the other data set may have errors of its own
             errors.append(str(error))
             continue
-        checked = check(dataset, config, training=name == "train")
-        print("\n".join(lines(name, checked, config)), end="\n\n", flush=True)
-        usable &= not checked.unusable and len(checked.trained_on) > 0
+        print(*lines(name, checked, config), *leaks(checked, training), sep="\n")
+        if options.out:
+            for file, what in write_sheets(name, checked, config, options.out, options.seed):
+                print(f"\n  {file}: {what}")
+        print(flush=True)
+        training = training or checked
+        failures += [f"{name}: {failure}" for failure in checked.failures]
     if errors:
         raise DataError("\nerror: ".join(errors))
-    print("the data can be used" if usable else "the data cannot be used as it is: see above")
-    return 0 if usable else 1
+    if failures:
+        print("the data cannot be used as they are:", *failures, sep="\n  ")
+        return 1
+    print("the data can be used")
+    return 0

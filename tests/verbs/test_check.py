@@ -13,8 +13,10 @@ from test_targets import loop_assign
 from pse_jax.config import Config, ModelConfig, TargetConfig
 from pse_jax.errors import DataError, UserError
 from pse_jax.points import locations
-from pse_jax.report.dataset import counter
+from pse_jax.report.assigned import Assigner
+from pse_jax.training.loop import open_data
 from pse_jax.verbs import check
+from pse_jax.verbs import flags as flags_of
 
 
 def run(file, images, capsys, *more):
@@ -36,8 +38,8 @@ def test_a_good_data_set(tmp_path, capsys):
         "image sizes 64x48 2 (66.7%)",
         "batches of 1088x800 2 (66.7%) 2.0% padding",
         "no location 0 objects without a positive location",
-        "3 dog 1 33.3%",
-        "7 kite 2 66.7%",
+        "3 dog 1 33.3% 1 ████████████",
+        "7 kite 2 66.7% 2 ████████████████████████",
     ):
         assert line in lines
 
@@ -84,7 +86,7 @@ def test_images_with_an_orientation_are_counted_by_what_decides_on_it(tmp_path, 
 
 def test_a_data_set_without_any_box(tmp_path, capsys):
     code, out = run(*write(tmp_path, good() | {"annotations": []}), capsys)
-    assert code == 0 and "there is no box to learn from" in out
+    assert code == 1 and "data: there is no box to learn from or to be judged by" in out
 
 
 CONFIG = """
@@ -137,7 +139,7 @@ BOUNDS = (16, 32, 64, 128)
 
 def counter_of(center_radius, grid):
     model, targets = ModelConfig(grid=grid), TargetConfig(BOUNDS, center_radius)
-    return counter(HW, Config(model=model, targets=targets))
+    return Assigner(HW, Config(model=model, targets=targets)).counts
 
 
 VARIANTS = [(radius, grid) for radius in (0.0, 1.5) for grid in ("center", "torchvision")]
@@ -159,8 +161,13 @@ def test_locations_are_counted_as_training_assigns_them(variant, seed, count):
 
     names, valid = np.arange(len(boxes)), np.ones(len(boxes), bool)  # a box's label is its number
     config = TargetConfig(BOUNDS, center_radius)
-    positive, label, _ = loop_assign(*locations(*HW, grid), boxes, names, valid, config)
-    expected = np.bincount(np.array(label)[np.array(positive, bool)], minlength=len(boxes))
+    points_xy, levels = locations(*HW, grid)
+    positive, label, _ = loop_assign(points_xy, levels, boxes, names, valid, config)
+    expected = np.zeros((len(boxes), 5), int)
+    for name, level in zip(
+        np.array(label)[np.array(positive, bool)], levels[positive], strict=True
+    ):
+        expected[name, level] += 1
     np.testing.assert_array_equal(COUNTERS[variant](boxes), expected)
 
 
@@ -174,9 +181,10 @@ def test_an_object_between_the_locations_and_one_hidden_by_smaller_ones():
         np.float32,
     )
     config = dataclasses.replace(TargetConfig(), size_bounds=(64, 128, 256, 512))
-    count = counter((64, 64), Config(targets=config))
-    assert count(boxes).tolist() == [0, 0, 64]
-    assert count(boxes[:1]).tolist() == [0] and count(boxes[1:2]).tolist() == [64]
+    count = Assigner((64, 64), Config(targets=config)).counts
+    assert count(boxes).tolist() == [[0] * 5, [0] * 5, [64, 0, 0, 0, 0]]
+    assert count(boxes[:1]).tolist() == [[0] * 5]
+    assert count(boxes[1:2]).tolist() == [[64, 0, 0, 0, 0]]
 
 
 def test_the_report_tells_objects_between_locations_from_hidden_ones(tmp_path, capsys):
@@ -190,3 +198,168 @@ def test_the_report_tells_objects_between_locations_from_hidden_ones(tmp_path, c
     assert code == 0 and "2 (66.7%) objects without a positive location" in out
     assert "1 of them lie between the locations of their level" in out
     assert "1 lose all their locations to smaller objects" in out
+
+
+def test_repeated_pictures_and_boxes_are_named(tmp_path, capsys):
+    content = good()
+    file, images = write(tmp_path, content)
+    Image.open(images / "a.jpg").save(images / "c.bmp")  # the same pixels in another file
+    content["images"][0]["file_name"] = "c.bmp"
+    content["annotations"].append(content["annotations"][0] | {"id": 9})
+    write(tmp_path, content)
+    code, out = run(file, images, capsys)
+    assert code == 0
+    assert "1 images have the pixels of another (ids 30 = 10)" in out
+    assert "1 annotations repeat another, category and box, in 1 images (ids 10)" in out
+
+
+def test_objects_are_counted_by_the_levels_that_answer_for_them(tmp_path, capsys):
+    """By hand, at the size of the image, with bounds of 16 and 32 px."""
+    content = good()
+    content["annotations"] = [
+        {"id": n, "image_id": 10, "category_id": 7, "bbox": box}
+        for n, box in enumerate(([2, 2, 5, 5], [16, 8, 40, 30]))
+    ]
+    more = ("short_side=48", "long_side=64")
+    flags = [f"--config.data.{value}" for value in more]
+    bounds = "--config.targets.size_bounds=(16,32,64,128)"
+    code, out = run(*write(tmp_path, content), capsys, *flags, bounds)
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    # Locations of stride 8 at 4, 12, ...: one in the small box. The large one spans x 16..56 and
+    # y 8..38; its largest distance is at least 20, so P3 (up to 16 px) never answers for it. P4, at
+    # 8, 24, ...: (24, 24) and (40, 24) with distances 32 and 24. P5, at 16, 48: (48, 16), 32.
+    assert code == 0
+    assert "pyramid level P3 (stride 8) 1 (50.0%) objects, 1.0 locations each" in lines
+    assert "P4 (stride 16) 1 (50.0%) objects, 2.0 locations each" in lines
+    assert "P5 (stride 32) 1 (50.0%) objects, 1.0 locations each" in lines
+    assert "P6 (stride 64) 0 objects" in lines
+
+
+def test_pictures_of_the_data(tmp_path, capsys):
+    content = good()
+    content["annotations"].append(
+        {"id": 9, "image_id": 10, "category_id": 3, "bbox": [9, 9, 2, 2]}  # between locations
+    )
+    sizes = ("--config.data.short_side=48", "--config.data.long_side=64")
+    out = tmp_path / "pictures"
+    code, text = run(*write(tmp_path, content), capsys, *sizes, "--out", str(out))
+    assert code == 0 and "data_samples.png: 2 images at random" in text
+    assert Image.open(out / "data_samples.png").size == (2 * 650 + 10, 660)
+    assert Image.open(out / "data_no_location.png").width == 650 + 10
+
+
+def test_validation_images_that_are_trained_on_are_counted(tmp_path, capsys):
+    write(tmp_path)
+    content = good()
+    content["images"], content["annotations"] = content["images"][1:2], content["annotations"][:1]
+    write(tmp_path, content, name="val.json")
+    file = tmp_path / "experiment.py"
+    file.write_text(CONFIG.format(val="val.json"))
+    assert check.main(["--config", str(file), f"--config.data.root={tmp_path}"]) == 0
+    out = capsys.readouterr().out
+    assert "1 (100.0%) images are also in the training data (ids 10 = 10)" in out
+
+
+def grid_of_boxes(as_written):
+    """30 boxes in the image of 64x48 px, written by a function of x0, y0, x1, y1."""
+    content = good()
+    boxes = [(x, y, x + 6 + x % 5, y + 8) for x in range(0, 50, 10) for y in range(0, 36, 6)]
+    content["annotations"] = [
+        {"id": n, "image_id": 10, "category_id": 7, "bbox": as_written(*box)}
+        for n, box in enumerate(boxes)
+    ]
+    return content
+
+
+def test_corners_and_shares_in_place_of_widths_are_recognised(tmp_path, capsys):
+    right = grid_of_boxes(lambda x0, y0, x1, y1: [x0, y0, x1 - x0, y1 - y0])
+    assert run(*write(tmp_path, right), capsys)[0] == 0
+
+    corners = grid_of_boxes(lambda *box: list(box))
+    code, out = run(*write(tmp_path, corners), capsys)
+    assert code == 1 and "leave their images if read as [x, y, width, height]" in out
+
+    shares = grid_of_boxes(lambda x0, y0, x1, y1: [x0 / 64, y0 / 48, (x1 - x0) / 64, 8 / 48])
+    code, out = run(*write(tmp_path, shares), capsys)
+    assert code == 1 and "they seem to be normalised" in out
+
+
+def broken(name):
+    """A correct data set with one thing wrong, and flags."""
+    content, flags = good(), []
+    images, annotations = content["images"], content["annotations"]
+    match name:
+        case "nothing wrong":
+            pass
+        case "no annotations":
+            annotations.clear()
+        case "only crowds":
+            annotations[:] = annotations[3:]
+        case "only boxes without area":
+            for row in annotations:
+                row["bbox"][2] = 0
+        case "only boxes outside":
+            for row in annotations:
+                row["bbox"][0] = 999
+        case "no images":
+            images.clear()
+        case "unknown category":
+            annotations[0]["category_id"] = 99
+        case "unknown image":
+            annotations[0]["image_id"] = 99
+        case "repeated id":
+            images[0]["id"] = 10
+        case "missing image":
+            images[0]["file_name"] = "missing.jpg"
+        case "image outside":
+            images[0]["file_name"] = "../a.jpg"
+        case "NaN":
+            annotations[0]["bbox"][0] = float("nan")
+        case "huge batches":
+            images[1] |= {"width": 2**24, "height": 2**24}
+            flags = ["--config.data.long_side=100000000", "--config.data.short_side=10000000"]
+        case "huge evaluation batches":
+            flags = ["--config.inference.batch_size=100000000"]
+        case "no category name":
+            content["categories"][0]["name"] = ""
+    return content, flags
+
+
+CASES = (
+    "nothing wrong, no annotations, only crowds, only boxes without area, only boxes outside, "
+    "no images, unknown category, unknown image, repeated id, missing image, image outside, NaN, "
+    "huge batches, huge evaluation batches, no category name"
+).split(", ")
+
+
+@pytest.mark.parametrize(
+    "split, name", [*(("train", name) for name in CASES), *(("val", name) for name in CASES[1::3])]
+)
+def test_what_training_refuses_is_not_accepted(split, name, tmp_path):
+    content, flags = broken(name)
+    names = {"train": "instances.json", "val": "val.json"}
+    for part, file in names.items():
+        write(tmp_path, content if part == split else good(), name=file)
+    file = tmp_path / "experiment.py"
+    file.write_text(CONFIG.format(val="val.json"))
+    argv = ["--config", str(file), f"--config.data.root={tmp_path}", *flags]
+
+    def refused_by(command):
+        try:
+            return bool(command())
+        except UserError:
+            return True
+
+    by_training = refused_by(lambda: open_data(config_of(argv)) is None)
+    by_check = refused_by(lambda: check.main(argv))
+    assert by_check >= by_training
+    if name == "nothing wrong":
+        assert not by_check
+    elif split == "train":
+        assert by_check and (by_training or name == "huge evaluation batches")
+
+
+def config_of(argv):
+    parser = flags_of.parser("test", None)
+    flags_of.add_config(parser)
+    return flags_of.config_of(flags_of.parse(parser, argv))

@@ -1,0 +1,152 @@
+"""A data set under a configuration: every image decoded, every box assigned, as training does."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from pse_jax import progress
+from pse_jax.config import Config
+from pse_jax.data import survey, transforms
+from pse_jax.data.dataset import Dataset
+from pse_jax.data.plan import Buckets, buckets_for, fill_batches
+from pse_jax.errors import ImageError
+from pse_jax.points import STRIDES
+from pse_jax.report.assigned import Assigner
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What came of decoding every image of a data set and assigning every box.
+
+    Dimension letters: n images, m boxes to learn from.
+    """
+
+    dataset: Dataset
+    trained_on: Dataset  # without the images that training leaves out
+    buckets: Buckets | None  # of `trained_on`; None if it is empty
+    unusable: dict[int, str]  # images that cannot be used, and why
+    by_size: list[int]  # images with an EXIF orientation that their annotated size decides on
+    by_config: list[int]  # ... and that config.data.exif decides on
+    locations: Int[np.ndarray, "m 5"]  # that answer for each box, on P3 to P7
+    reachable: Bool[np.ndarray, " m"]  # boxes that would have some if there were no others
+    digests: tuple[bytes, ...]  # of the pixels of each image; b"" of one that cannot be used
+    failures: tuple[str, ...]  # why training would fail or learn nothing
+
+    @property
+    def lost(self) -> Bool[np.ndarray, " m"]:
+        """Boxes for which no location answers."""
+        return self.locations.sum(axis=1) == 0
+
+    def resized(self, i: int) -> tuple[Buckets, int]:
+        """The canvases, and the number of image i, which is trained on, among their images."""
+        assert self.buckets is not None
+        row = np.searchsorted(self.trained_on.image_ids, self.dataset.image_ids[i])
+        return self.buckets, int(row)
+
+    def repeated(self) -> dict[int, int]:
+        """Images whose pixels are those of an earlier one, and that one."""
+        first: dict[bytes, int] = {}
+        pairs = ((i, first.setdefault(d, i)) for i, d in enumerate(self.digests) if d)
+        return {i: j for i, j in pairs if i != j}
+
+    def shared_with(self, other: "Checked") -> dict[int, int]:
+        """Images whose pixels are those of one in another data set, and that one."""
+        theirs = {digest: i for i, digest in enumerate(other.digests) if digest}
+        return {i: theirs[digest] for i, digest in enumerate(self.digests) if digest in theirs}
+
+
+def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
+    """Decodes every image and assigns every box as training does.
+
+    It takes about 3 ms of a CPU core per image of COCO's size, most of it decoding.
+
+    Args:
+        dataset: to be checked.
+        config: that it is to be used with.
+        training: whether it is to be trained on, or to be judged by.
+
+    Raises:
+        DataError: if batches cannot fit into memory.
+    """
+    dropped = training and not config.data.keep_empty
+    trained_on = dataset.without_empty() if dropped else dataset
+    buckets = buckets_for(trained_on.sizes_hw, config.data) if len(trained_on) else None
+    if buckets and training:
+        buckets = fill_batches(buckets, config.data.batch_size)
+    if buckets:  # or the arrays below may not fit either
+        batch = config.data.batch_size if training else config.inference.batch_size
+        survey.require_memory(trained_on, buckets, config, batch)
+    assigners = [Assigner(hw, config) for hw in buckets.shapes_hw] if buckets else []
+
+    def look(i: int) -> tuple[str, str, bytes, Int[np.ndarray, "k 5"], Bool[np.ndarray, " k"]]:
+        boxes, _ = dataset.boxes_of(i)
+        counts = np.zeros((len(boxes), len(STRIDES)), int)
+        reachable = np.zeros(len(boxes), bool)
+        if buckets and len(boxes):
+            row = np.searchsorted(trained_on.image_ids, dataset.image_ids[i])
+            hw = (tuple(sizes.tolist()) for sizes in (dataset.sizes_hw[i], buckets.resized_hw[row]))
+            boxes, assign = transforms.scale_boxes(boxes, *hw), assigners[buckets.bucket[row]]
+            counts = assign.counts(boxes)
+            reachable = counts.sum(axis=1) > 0
+            for k in np.flatnonzero(~reachable):
+                reachable[k] = assign.counts(boxes[[k]]).any()
+        return *_decode(dataset, i), counts, reachable
+
+    looked = []
+    executor = ThreadPoolExecutor(config.data.threads)
+    try:
+        with progress.bar(len(dataset), "check") as bar:
+            for one in executor.map(look, range(len(dataset))):
+                looked.append(one)
+                bar.update(1)
+    finally:
+        executor.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
+    why, exif, digests, locations, reachable = zip(*looked, strict=True)
+    by_size, by_config = ([i for i, w in enumerate(exif) if w == what] for what in ("size", "open"))
+    checked = Checked(
+        dataset=dataset,
+        trained_on=trained_on,
+        buckets=buckets,
+        unusable={i: reason for i, reason in enumerate(why) if reason},
+        by_size=by_size,
+        by_config=by_config,
+        locations=np.concatenate(locations),
+        reachable=np.concatenate(reachable),
+        digests=digests,
+        failures=(),
+    )
+    return dataclasses.replace(checked, failures=tuple(_failures(checked, training)))
+
+
+def _decode(dataset: Dataset, i: int) -> tuple[str, str, bytes]:
+    """Why the image cannot be used ("" if it can), what decides on its EXIF, and its digest."""
+    name, size_hw = dataset.name_of(i), tuple(dataset.sizes_hw[i].tolist())
+    try:
+        content = dataset.bytes_of(i)
+        if not content:
+            return f"{name} is empty (0 bytes); was it cut off in a copy?", "", b""
+        pixels = transforms.decode(content, name, size_hw, dataset.exif)
+    except (ImageError, OSError) as error:
+        return str(error), "", b""
+    digest = hashlib.blake2b(pixels.tobytes(), digest_size=16)
+    digest.update(str(pixels.shape).encode())
+    return "", survey.exif_of(content, size_hw), digest.digest()
+
+
+def _failures(checked: Checked, training: bool) -> Iterator[str]:
+    """Why training would not start, or would learn nothing."""
+    dataset = checked.dataset
+    if checked.unusable:
+        yield f"{len(checked.unusable):,} images cannot be used"
+    yield from survey.misread_boxes(dataset)
+    if not len(dataset.labels):
+        yield "there is no box to learn from or to be judged by"
+    elif training and checked.lost.all():
+        yield (
+            "no object has a positive location: set targets.size_bounds, or a larger short_side "
+            "and long_side, to the sizes of the objects"
+        )
