@@ -1,6 +1,7 @@
 """What all tests stand on: eight CPU devices, compiled programs on disk, stable hypothesis."""
 
 import logging
+import os
 
 import jax
 import numpy as np
@@ -14,7 +15,13 @@ settings.register_profile("stable", max_examples=25, deadline=None, derandomize=
 settings.load_profile("stable")
 
 
+# Most of the time of these tests is compiling, theirs and that of the commands that they start.
+COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
 def pytest_configure(config):
+    if "not slow" in config.option.markexpr:  # what is slow computes more than it compiles
+        os.environ.setdefault("XLA_FLAGS", COMPILE_FAST)
     cache = getattr(config, "cache", None)  # absent with `-p no:cacheprovider`
     if cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache.mkdir("xla")))
