@@ -6,7 +6,7 @@ from typing import Any
 
 from pse_jax.data import coco
 from pse_jax.data.folder import leads_out
-from pse_jax.data.formats.look import Found
+from pse_jax.data.formats.layouts import Found
 from pse_jax.data.formats.source import Example, Notes, Options, Source
 from pse_jax.errors import DataError
 from pse_jax.files import is_regular

@@ -16,6 +16,7 @@ from pse_jax.errors import DataError, ImageError
 from pse_jax.files import open_regular, reason
 
 THREADS = 8
+Side = int | float  # px
 In = TypeVar("In")
 Out = TypeVar("Out")
 SKIP = "--skip-broken"
@@ -115,16 +116,18 @@ def stored_size(file: Path) -> tuple[tuple[int, int], int]:
 
 def upright_hw(wh: tuple[int, int], orientation: int, exif: str) -> tuple[int, int]:
     """Height and width of an image as people see it; as stored if `exif` is "ignore"."""
-    return wh if orientation >= 5 and exif == "apply" else wh[::-1]
+    width, height = wh
+    turned = orientation >= 5 and exif == "apply"
+    return (width, height) if turned else (height, width)
 
 
-def number(value: float) -> float:
+def number(value: Side) -> Side:
     """Whole, or rounded to 0.01 px."""
-    value = round(value, 2)
-    return int(value) if value == int(value) else value
+    rounded = round(float(value), 2)
+    return int(rounded) if rounded.is_integer() else rounded
 
 
-def annotation(category: Any, left: float, top: float, right: float, bottom: float) -> dict:
+def annotation(category: Any, left: Side, top: Side, right: Side, bottom: Side) -> dict[str, Any]:
     """One of COCO's, of exclusive corners in px."""
     left, top, right, bottom = map(number, (left, top, right, bottom))
     width, height = number(right - left), number(bottom - top)

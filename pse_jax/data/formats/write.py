@@ -144,11 +144,12 @@ def _contents(
     """COCO's three lists of every split; ids are unique over all of them."""
     own = [example.id for them in named.values() for example in them.values()]
     keep = None not in own and len({*own}) == len(own)
-    image_id = annotation_id = 0
+    ids = iter(own if keep else range(1, len(own) + 1))
+    annotation_id = 0
     for split, them in named.items():
         images, annotations = [], []
         for name, example in them.items():
-            image_id = example.id if keep else image_id + 1
+            image_id = next(ids)
             height, width = example.size_hw
             size = {"width": width, "height": height}
             images.append({"id": image_id, "file_name": name, **size})
