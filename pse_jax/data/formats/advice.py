@@ -43,6 +43,6 @@ def explained(path: Path, wanted: str) -> str:
         wanted: what was expected, for messages: "a JSON file of annotations".
     """
     found = look(path)
-    if not found.kind or (found.path == path and found.kind in CUT_OFF):
+    if not found.kind or (path.is_file() and found.kind in CUT_OFF):
         return ""
     return f"{path} is {found.what}, not {wanted}; {advice(found)}"

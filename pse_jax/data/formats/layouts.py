@@ -13,6 +13,8 @@ from pse_jax.data.formats import files
 from pse_jax.data.formats.parts import SPLITS, Part, Parts, split_folders, split_named
 from pse_jax.data.formats.yolo_layout import yolo_parts
 
+JSON_FILES = 200  # that are looked into: LabelMe has one for each image
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -43,25 +45,30 @@ def roboflow(path: Path) -> Found | None:
 
 def coco(path: Path) -> Found | None:
     """COCO: JSON files in annotations/, or at the top, and folders of images."""
-    folder = files.named(path, "annotations") or path
-    instances = [folder / name for name in _coco_files(folder)]
     parts: Parts = {}
+    places = (files.named(path, "annotations"), path)
+    instances = next((found for place in places if place and (found := _coco_files(place))), [])
     for file in instances:
         name = split_named(file.stem) or ("train" if len(instances) == 1 else "")
         images = images_of(path, file, name)
         if name and name not in parts and images:
             parts[name] = (Part(file, images),)
+    for name, folder in {} if instances else split_folders(path).items():
+        for file in _coco_files(folder)[:1]:
+            images = images_of(folder, file, "")
+            parts |= {name: (Part(file, images),)} if images else {}
     what = f"a data set in COCO's format ({_splits(parts)})"
     return Found("coco", path, what, parts) if parts else None
 
 
-def _coco_files(folder: Path) -> list[str]:
-    """Names of the annotation files to learn boxes from; those called `instances` if there are."""
-    names = [name for name in files.names_in(folder, 1000) if name.lower().endswith(".json")]
-    names = [name for name in names if files.kind(folder / name) == "COCO"]
+def _coco_files(folder: Path) -> list[Path]:
+    """The annotation files to learn boxes from; those called `instances` if there are."""
+    names = [name for name in files.names_in(folder) if name.lower().endswith(".json")]
+    names = [name for name in names[:JSON_FILES] if files.kind(folder / name) == "COCO"]
     other = re.compile(r"captions|keypoints|panoptic|stuff|image_info")
     names = [name for name in names if not other.search(name.lower())]
-    return [name for name in names if name.lower().startswith("instances")] or names
+    names = [name for name in names if name.lower().startswith("instances")] or names
+    return [folder / name for name in names]
 
 
 def images_of(path: Path, file: Path, split: str) -> Path | None:
@@ -100,7 +107,7 @@ def voc(path: Path) -> Found | None:
 
 
 def _is_voc(folder: Path) -> bool:
-    names = (name for name in files.names_in(folder, 1000) if name.lower().endswith(".xml"))
+    names = (name for name in files.names_in(folder) if name.lower().endswith(".xml"))
     return any(files.kind(folder / name) == "VOC annotation" for name in names)
 
 

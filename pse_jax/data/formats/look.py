@@ -45,7 +45,7 @@ def _folder(path: Path) -> Found:
         found = recognise(path)
         if found:
             return found
-    names = files.names_in(path, 1000)
+    names = files.names_in(path)
     inside = names + [f"{folder.name}/" for folder in files.folders_in(path)]
     shown = ", ".join(inside[:6]) + (", ..." if len(inside) > 6 else "")
     what = f"a folder in which no data set is recognised (it holds {shown})"
@@ -61,7 +61,7 @@ RECOGNISED = (
 
 def _other(path: Path) -> Found | None:
     """Folders that cannot be used, and what is to be done with them."""
-    names = files.names_in(path, 1000)
+    names = files.names_in(path)
     if {"dataset_info.json", "features.json"} <= {*names}:
         remedy = "read it with --config.data.source=tfds"
         return Found("tfds", path, "a folder of TensorFlow Datasets", remedy=remedy)
@@ -89,7 +89,12 @@ REMEDIES = {
     "rar archive": UNPACK,
     "LabelMe annotation": CONVERT_ELSEWHERE,
     "VIA annotations": CONVERT_ELSEWHERE,
-    "CVAT annotations": CONVERT_ELSEWHERE,
+    "CVAT annotations": (
+        "turn it into COCO's format with the library labelformat: `labelformat convert --task "
+        "object-detection --input-format cvat --input-file FILE --output-format coco --output-file "
+        "annotations.json`"
+    ),
+    "pointer of Git LFS, not the file itself": "fetch the file with `git lfs pull`",
     "Parquet table": CONVERT_ELSEWHERE,
     "COCO results": "these are detections; the data set is what they were made on",
 }
@@ -100,12 +105,11 @@ def _file(path: Path) -> Found:
     kind = files.kind(path)
     up = {"VOC annotation": "voc", "YOLO labels": "yolo", "YOLO configuration": "yolo"}
     if kind in up:
-        for folder in (path.parent, *list(path.parents)[1:4]):
+        for folder in reversed(list(path.absolute().parents)[:3]):  # labels/train/a.txt
             found = _folder(folder)
             if found.kind == up[kind]:
-                return dataclasses.replace(
-                    found, what=f"{article(kind)}, of {found.what} at {found.path}"
-                )
+                what = f"{article(kind)}, of {found.what} at {found.path}"
+                return dataclasses.replace(found, what=what)
     if kind == "COCO":
         found = _coco_file(path)
         if found:
@@ -124,4 +128,4 @@ def article(kind: str) -> str:
     """`an image`, `a zip archive`, `Parquet tables`."""
     if kind.endswith(("s", "results")):
         return kind
-    return ("an " if kind[0] in "aeiouAEIOX" or kind == "xz archive" else "a ") + kind
+    return ("an " if kind.startswith((*"aeiouAEIO", "HTML", "HDF", "XML", "xz")) else "a ") + kind

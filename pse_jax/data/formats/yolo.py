@@ -96,7 +96,9 @@ def class_names(found: Found) -> tuple[dict[int, str], bool]:
             names = _lines(file.parent / names)
     else:
         content, names = {}, _lines(file)
-    pairs = dict(names if isinstance(names, dict) else enumerate(names or []))
+    if not isinstance(names, list | dict):
+        raise DataError(f"{file}: names is {shown(names)}; it must be a list of names")
+    pairs = dict(names if isinstance(names, dict) else enumerate(names))
     for number, name in pairs.items():
         if type(number) is not int or number < 0 or not isinstance(name, str | int | float):
             raise DataError(

@@ -19,7 +19,7 @@ def yolo_parts(path: Path) -> tuple[Path | None, Parts]:
     Raises:
         DataError: for a configuration that cannot be read, or whose folders are not there.
     """
-    for name in files.names_in(path, 1000):
+    for name in files.names_in(path):
         if name.lower().endswith((".yaml", ".yml")):
             file = path / name
             if files.kind(file) == "YOLO configuration":
@@ -28,7 +28,7 @@ def yolo_parts(path: Path) -> tuple[Path | None, Parts]:
     names = files.regular(
         path, "classes.txt", "obj.names", "labels/classes.txt", "train/classes.txt"
     )
-    others = (path / name for name in files.names_in(path, 1000) if name.endswith(".names"))
+    others = (path / name for name in files.names_in(path) if name.endswith(".names"))
     return names or next(others, None), parts
 
 
@@ -127,7 +127,7 @@ def _by_folders(path: Path) -> Parts:
 
 
 def _has_labels(folder: Path) -> bool:
-    names = (name for name in files.names_in(folder, 1000) if name.endswith(".txt"))
+    names = (name for name in files.names_in(folder) if name.endswith(".txt"))
     return any(files.kind(folder / name) == "YOLO labels" for name in names)
 
 
