@@ -51,7 +51,7 @@ FILES = {
     "a.parquet": (b"PAR1 and more", "is a Parquet table", "export the labels as COCO"),
     "a.csv": ("x,y\n1,2\n", "is a CSV table", "what is recognised"),
     "a.html": ("<!doctype html><html>404</html>", "is an HTML page", "what is recognised"),
-    "cvat.xml": ("<?xml?><annotations><version>1.1", "is CVAT annotations", "labelformat"),
+    "cvat.xml": ("<?xml?><annotations><version>1.1", "is CVAT annotations", "cvat.xml --output"),
     "lfs.json": (
         "version https://git-lfs.github.com/spec/v1\noid sha256:1",
         "is a pointer of Git LFS, not the file itself",

@@ -69,7 +69,8 @@ def _other(path: Path) -> Found | None:
     for kind in kinds:
         if kind in REMEDIES:
             what = f"a folder with {article(kind)} ({kinds[kind]})"
-            return Found(kind, path, what, remedy=REMEDIES[kind])
+            remedy = REMEDIES[kind].format(file=path / kinds[kind])
+            return Found(kind, path, what, remedy=remedy)
     if any(".tfrecord" in name or ".array_record" in name for name in names):
         return Found("records", path, "a folder of record files", remedy=CONVERT_ELSEWHERE)
     if any(map(files.is_image, names)):
@@ -90,9 +91,9 @@ REMEDIES = {
     "LabelMe annotation": CONVERT_ELSEWHERE,
     "VIA annotations": CONVERT_ELSEWHERE,
     "CVAT annotations": (
-        "turn it into COCO's format with the library labelformat: `labelformat convert --task "
-        "object-detection --input-format cvat --input-file FILE --output-format coco --output-file "
-        "annotations.json`"
+        "turn it into COCO's format beside its images with the library labelformat: `pip install "
+        "labelformat`, then `labelformat convert --task object-detection --input-format cvat "
+        "--input-file {file} --output-format coco --output-file {file.parent}/instances.json`"
     ),
     "pointer of Git LFS, not the file itself": "fetch the file with `git lfs pull`",
     "Parquet table": CONVERT_ELSEWHERE,
@@ -114,7 +115,7 @@ def _file(path: Path) -> Found:
         found = _coco_file(path)
         if found:
             return found
-    remedy = REMEDIES.get(kind, RECOGNISED)
+    remedy = REMEDIES.get(kind, RECOGNISED).format(file=path)
     return Found(kind, path, article(kind) if kind else "a file of no known kind", remedy=remedy)
 
 
