@@ -242,3 +242,28 @@ def test_looking_reads_little(tmp_path):
     put(tmp_path / "set/annotations/instances_train.json", COCO[:-1] + ", " + " " * (1 << 22))
     put(tmp_path / "set/train/a.jpg", b"\xff\xd8\xff")
     assert look(tmp_path / "set").kind == "coco"  # it is not whole, and nobody noticed
+
+
+def test_the_category_that_names_a_roboflow_project_is_left_out_only_if_it_is_that(tmp_path):
+    """It has the id 0, no box, and is what all others name as their supercategory."""
+    folder = write_roboflow(tmp_path / "rf", photos())
+    file = folder / "train/_annotations.coco.json"
+    content = json.loads(file.read_text())
+
+    def ids(change):
+        changed = json.loads(json.dumps(content))
+        change(changed)
+        put(file, json.dumps(changed))
+        tables = [coco.load_ground_truth(file).categories, coco.load_categories(file)]
+        assert tables[0] == tables[1] == coco.load(file, file.parent).categories
+        return tables[0].ids
+
+    def top(changed):
+        return changed["categories"][0]
+
+    assert ids(lambda c: None) == (1, 2, 3)
+    assert ids(lambda c: c["annotations"][0].update(category_id=0)) == (0, 1, 2, 3)
+    assert ids(lambda c: top(c).update(supercategory="thing")) == (0, 1, 2, 3)
+    assert ids(lambda c: top(c).update(name="other")) == (0, 1, 2, 3)
+    assert ids(lambda c: top(c).update(id=9)) == (1, 2, 3, 9)
+    assert ids(lambda c: c["categories"][2].update(supercategory="none")) == (0, 1, 2, 3)

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from formats.folders import NAMES, photos, put, write_yolo
+from formats.folders import NAMES, photos, put, write_yolo, yolo_txt
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -159,3 +159,23 @@ def test_a_photo_that_lies_on_its_side_is_measured_upright(tmp_path):
     shutil.rmtree(tmp_path / "out")
     row = run(folder, "--config.data.exif=ignore")["images"][0]
     assert (row["width"], row["height"]) == (64, 48)
+
+
+def test_label_studio_and_darknet(tmp_path):
+    """As Label Studio and CVAT (YOLO 1.1) export: no data.yaml, images of one split."""
+    them = photos(3, 0, 0)
+    studio, darknet = tmp_path / "studio/set", tmp_path / "cvat/set"
+    for photo in them:
+        text = f"{photo.name[:-4]}.txt"
+        put(studio / "images" / photo.name, photo.content)
+        put(studio / "labels" / text, yolo_txt(photo))
+        put(darknet / "obj_train_data" / photo.name, photo.content)
+        put(darknet / "obj_train_data" / text, yolo_txt(photo))
+    put(studio / "classes.txt", "\n".join(NAMES))
+    put(studio / "notes.json", '{"categories": [{"id": 0, "name": "a"}], "info": {"year": 2026}}')
+    put(darknet / "obj.names", "\n".join(NAMES))
+    put(darknet / "obj.data", "classes = 3\nnames = data/obj.names\n")
+    put(darknet / "train.txt", "".join(f"data/obj_train_data/{p.name}\n" for p in them))
+    a, b = (run(folder, "--val-share=0") for folder in (studio, darknet))
+    assert a == b and len(a["images"]) == 3
+    assert len(a["annotations"]) == sum(len(photo.objects) for photo in them)

@@ -86,7 +86,10 @@ def _json_kind(text: str) -> str:
     if "shapes" in keys and keys & {"imagePath", "imageData", "imageHeight", "version"}:
         return "LabelMe annotation"
     first = re.match(r'\{\s*"(\w+)"\s*:', text)
-    return "COCO" if first and first[1] in COCO_KEYS else "JSON file"
+    if not first or first[1] not in COCO_KEYS:
+        return "JSON file"
+    whole = len(text) < HEAD // 4  # then it has all three lists: Label Studio's notes.json has one
+    return "JSON file" if whole and not {*COCO_KEYS[:3]} <= keys else "COCO"
 
 
 def names_in(folder: Path, most: int = 1_000_000) -> list[str]:

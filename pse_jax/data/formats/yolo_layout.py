@@ -123,7 +123,15 @@ def _by_folders(path: Path) -> Parts:
             parts[name] = (Part(folder, folder),)
     if parts:
         return {name: parts[name] for name in CALLED if name in parts}
-    return {"train": (Part(path, path),)} if _beside(path) else {}
+    if _beside(path):
+        return {"train": (Part(path, path),)}
+    return _by_lists(path) if files.has(path, ".names") else {}
+
+
+def _by_lists(path: Path) -> Parts:
+    """Darknet: text files that name the images of a split."""
+    lists = {split: files.regular(path, *(f"{n}.txt" for n in CALLED[split])) for split in CALLED}
+    return {split: (Part(path, path, file),) for split, file in lists.items() if file}
 
 
 def _has_labels(folder: Path) -> bool:
