@@ -4,6 +4,7 @@ Everything is checked when it is read, once. What is invalid (an unknown categor
 error; what can be corrected or left out without harm (a box with no area) is counted and logged.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from pse_jax.data.folder import find_files
 from pse_jax.data.rows import HIGHEST, LARGEST, SIDE, Problems, Rows, read_json, shown
 from pse_jax.errors import DataError, ResultsError
 from pse_jax.evaluation.arrays import GroundTruth, Results, xywh_to_xyxy
+
+logger = logging.getLogger(__name__)
 
 PARTS = ("images", "annotations", "categories")
 SMALLEST_SIDE = 1.0  # px; a box to learn from is larger (fcos_core)
@@ -56,7 +59,7 @@ def load(
     file, folder = Path(annotation_file), Path(image_folder)
     if not os.path.exists(file):
         raise DataError(f"no annotations at {file}.{WAYS}")
-    content = _instances(file)
+    content = instances(file)
     truth, images, order = _ground_truth(str(file), content)
     problems = Problems(file)
     names = images.texts("file_name", "it must be a path below the image folder")
@@ -90,7 +93,7 @@ def load_ground_truth(annotations: str | os.PathLike | Mapping[str, Any]) -> Gro
         DataError: as `load`.
     """
     source, content = read_json(annotations, "annotations")
-    return _ground_truth(source, _instances(content, source))[0]
+    return _ground_truth(source, instances(content, source))[0]
 
 
 def load_categories(annotations: str | os.PathLike) -> Categories:
@@ -100,7 +103,7 @@ def load_categories(annotations: str | os.PathLike) -> Categories:
         DataError: as `load`.
     """
     source, content = read_json(annotations, "annotations")
-    return _categories(Rows(_instances(content, source)["categories"], source, "categories"))
+    return _categories(Rows(instances(content, source)["categories"], source, "categories"))
 
 
 def load_results(results: Any, truth: GroundTruth) -> Results:
@@ -130,8 +133,12 @@ def load_results(results: Any, truth: GroundTruth) -> Results:
     )
 
 
-def _instances(content: Any, source: str = "") -> dict[str, Any]:
-    """The three lists of an instances file."""
+def instances(content: Any, source: str = "") -> dict[str, Any]:
+    """The three lists of an instances file, of its path or its content; their rows unchecked.
+
+    Raises:
+        DataError: if it cannot be read, or one of them is missing.
+    """
     if isinstance(content, Path):
         source, content = read_json(content, "annotations")
     needs = "it needs images, annotations and categories, as COCO's instances files have"
@@ -141,7 +148,31 @@ def _instances(content: Any, source: str = "") -> dict[str, Any]:
     missing = [part for part in PARTS if part not in content]
     if missing:
         raise DataError(f"{source} has no {' and no '.join(missing)}; {needs}")
-    return {part: content[part] for part in PARTS}
+    return _without_project({part: content[part] for part in PARTS}, source)
+
+
+def _without_project(content: dict[str, Any], source: str) -> dict[str, Any]:
+    """Leaves out the category 0 of Roboflow's exports, which names the project and has no boxes.
+
+    It is what all others name as their supercategory; as a class it would be learnt from nothing.
+    """
+    rows = content["categories"]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return content
+    tops = [row for row in rows if row.get("supercategory") == "none"]
+    rest = [row for row in rows if row.get("supercategory") != "none"]
+    if len(tops) != 1 or not rest or tops[0].get("id") != 0:
+        return content
+    if any(row.get("supercategory") != tops[0].get("name") for row in rest):
+        return content
+    annotations = content["annotations"]
+    if not isinstance(annotations, list) or any(
+        isinstance(row, dict) and row.get("category_id") == 0 for row in annotations
+    ):
+        return content
+    name = shown(tops[0].get("name"))
+    logger.info("%s: category 0, %s, names the project and has no box: left out", source, name)
+    return content | {"categories": rest}
 
 
 def _ground_truth(

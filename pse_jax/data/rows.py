@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from pse_jax.data.formats.advice import explained
 from pse_jax.errors import DataError, UserError
 from pse_jax.files import read_regular
 
@@ -49,9 +50,12 @@ def read_json(value: Any, what: str) -> tuple[str, Any]:
     except FileNotFoundError:
         raise DataError(f"no {what} at {file}; check the path") from None
     except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from error
+        said = explained(file, f"{what} in a JSON file") if file.is_dir() else ""
+        raise DataError(said or f"{file} cannot be read: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:  # not JSON, or not even text
-        raise DataError(f"{file} is not valid JSON ({error}); was it cut off in a copy?") from error
+        said = explained(file, f"{what} in a JSON file")
+        cut = f"{file} is not valid JSON ({error}); was it cut off in a copy?"
+        raise DataError(said or cut) from error
     except ValueError as error:  # a repeated key, or an integer of thousands of digits
         raise DataError(f"{file} cannot be used: {str(error).split(';')[0]}") from error
     except RecursionError:

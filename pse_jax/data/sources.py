@@ -6,6 +6,7 @@ from pathlib import Path
 from pse_jax.config import DataConfig
 from pse_jax.data import coco
 from pse_jax.data.dataset import Dataset
+from pse_jax.data.formats import straight
 from pse_jax.data.shapes import write_shapes
 from pse_jax.errors import ConfigError, DataError
 
@@ -28,7 +29,7 @@ def locate(config: DataConfig) -> DataConfig:
             "one that holds annotations/, train2017/ and val2017/ (--config.data.root=FOLDER); "
             "without any data, try --config configs/shapes_pse.py"
         )
-    return config
+    return straight.names_found(config)
 
 
 def open_split(config: DataConfig, split: str, *, require_images: bool = True) -> Dataset:
@@ -37,6 +38,7 @@ def open_split(config: DataConfig, split: str, *, require_images: bool = True) -
     root = Path(config.root).expanduser()
     annotations = {"train": config.train_annotations, "val": config.val_annotations}[split]
     images = {"train": config.train_images, "val": config.val_images}[split]
+    straight.require(root, annotations, split)
     return coco.load(
         root / annotations,
         root / images,
