@@ -5,7 +5,7 @@ error; what can be corrected or left out without harm (a box with no area) is co
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pse_jax.categories import Categories
-from pse_jax.data.dataset import Dataset
+from pse_jax.data.dataset import Dataset, Images
 from pse_jax.data.folder import find_files
 from pse_jax.data.rows import HIGHEST, LARGEST, SIDE, Problems, Rows, read_json, shown
 from pse_jax.errors import DataError, ResultsError
@@ -25,6 +25,9 @@ WAYS = (
     "\nThe data set can be provided in one of these ways:\n"
     "  * COCO 2017: unpack annotations/, train2017/ and val2017/ into one folder and pass "
     "--config.data.root=FOLDER\n"
+    "  * COCO 2017 by tensorflow_datasets: python -m pse_jax prepare-tfds downloads and prepares it "
+    '(pip install "pse-jax[tfds,tfds-prepare]"); then pass --config.data.source=tfds, and '
+    "--config.data.root=DATA_DIR where that is not TFDS's own folder\n"
     "  * your own data in COCO's format: also set --config.data.train_annotations, train_images, "
     "val_annotations and val_images, relative to the root\n"
     "  * no data at all: --config configs/shapes_pse.py generates some"
@@ -56,12 +59,34 @@ def load(
     file, folder = Path(annotation_file), Path(image_folder)
     if not os.path.exists(file):
         raise DataError(f"no annotations at {file}.{WAYS}")
-    content = _instances(file)
-    truth, images, order = _ground_truth(str(file), content)
-    problems = Problems(file)
+
+    def find_images(names: list[str], truth: GroundTruth, problems: Problems) -> Images:
+        return find_files(folder, names, truth, problems, outside, require_images)
+
+    return build(str(file), read_instances(file), find_images, exif)
+
+
+def build(
+    source: str,
+    content: Mapping[str, Any],
+    find_images: Callable[[list[str], GroundTruth, Problems], Images],
+    exif: str = "apply",
+) -> Dataset:
+    """The data set of an instances file's content, checked: the rules of every source.
+
+    Args:
+        source: what messages call it.
+        content: what `read_instances` returns.
+        find_images: gives the images of these names, in the order of the ground truth's.
+        exif: as `load`.
+
+    Raises:
+        DataError: as `load`.
+    """
+    truth, images, order = _ground_truth(source, content)
+    problems = Problems(source)
     names = images.texts("file_name", "it must be a path below the image folder")
-    wanted = [names[i] for i in order]
-    images_there = find_files(folder, wanted, truth, problems, outside, require_images)
+    images_there = find_images([names[i] for i in order], truth, problems)
 
     sizes_hw = _sizes_hw(images)[order]
     rows, boxes_xyxy = _inside(truth, sizes_hw, content["annotations"], problems)
@@ -130,10 +155,13 @@ def load_results(results: Any, truth: GroundTruth) -> Results:
     )
 
 
-def _instances(content: Any, source: str = "") -> dict[str, Any]:
-    """The three lists of an instances file."""
-    if isinstance(content, Path):
-        source, content = read_json(content, "annotations")
+def read_instances(file: Path) -> dict[str, Any]:
+    """The three lists of an instances file; DataError if it is none."""
+    source, content = read_json(file, "annotations")
+    return _instances(content, source)
+
+
+def _instances(content: Any, source: str) -> dict[str, Any]:
     needs = "it needs images, annotations and categories, as COCO's instances files have"
     if not isinstance(content, Mapping):
         kind = "a list, as detections are" if isinstance(content, list) else shown(content)
