@@ -25,8 +25,8 @@ WAYS = (
     "\nThe data set can be provided in one of these ways:\n"
     "  * COCO 2017: unpack annotations/, train2017/ and val2017/ into one folder and pass "
     "--config.data.root=FOLDER\n"
-    "  * COCO 2017 by tensorflow_datasets: python -m pse_jax prepare-tfds downloads and prepares it "
-    '(pip install "pse-jax[tfds,tfds-prepare]"); then pass --config.data.source=tfds, and '
+    "  * COCO 2017 by tensorflow_datasets: python -m pse_jax prepare-tfds downloads and prepares "
+    'it (pip install "pse-jax[tfds,tfds-prepare]"); then pass --config.data.source=tfds, and '
     "--config.data.root=DATA_DIR where that is not TFDS's own folder\n"
     "  * your own data in COCO's format: also set --config.data.train_annotations, train_images, "
     "val_annotations and val_images, relative to the root\n"

@@ -36,7 +36,7 @@ def locate(config: DataConfig) -> DataConfig:
     root = Path(config.root or prepared.default_root()).expanduser()
     if prepared.find(root) is not None:
         if config.source == "coco":
-            logger.info("config.data.root is empty: reading coco/2017 as TFDS prepared it, %s", root)
+            logger.info("config.data.root is empty: coco/2017 is read by TFDS, from %s", root)
         return dataclasses.replace(config, source="tfds", root=str(root))
     empty = "config.data.root is empty, and " if not config.root else ""
     raise ConfigError(f"{empty}there is no coco/2017 in TFDS's folder {root}.{coco.WAYS}")

@@ -1,7 +1,7 @@
-"""Downloads COCO 2017 and prepares it with tensorflow_datasets (TFDS), for --config.data.source=tfds.
+"""Downloads COCO 2017 and prepares it with tensorflow_datasets, for --config.data.source=tfds.
 
-TFDS downloads 25 GiB and writes about as much once more, for which it unpacks the archives: have
-80 GB free. It needs TensorFlow, which training does not: pip install "pse-jax[tfds,tfds-prepare]".
+25 GiB are downloaded, unpacked, and written again as array_record: have 85 GB free. That needs
+TensorFlow, which training does not: pip install "pse-jax[tfds,tfds-prepare]".
 What is prepared already is only checked.
 """
 

@@ -1,4 +1,4 @@
-"""Makes tiny_coco/ and tiny_coco_tfds/: the same 14 small images as COCO's folder and as TFDS's set.
+"""Makes tiny_coco/ and tiny_coco_tfds/: the same 14 small images as COCO's files and as TFDS's.
 
 The second is written by tensorflow_datasets' own coco/2017 builder, from the first in the place of
 its downloads, so that its features, names and order are the real ones. Needs

@@ -62,7 +62,7 @@ def index_of(records: Records, cache_dir: Path, threads: int) -> Index:
     try:
         make_folder(file.parent, "the folder of the index of TFDS's records")
         content = io.BytesIO()
-        np.savez(content, identity=np.array(identity), **made)
+        np.savez(content, identity=np.array(identity), **made)  # pyright: ignore[reportArgumentType]
         write_whole(file, content.getvalue(), "the index of TFDS's records")
         kept = f"kept in {file}"
     except WriteError as error:
