@@ -13,6 +13,7 @@ VERBS = {
     "train": "train a detector, or resume a run",
     "eval": "evaluate a run's checkpoint",
     "convert": "turn a Pascal VOC, YOLO or Roboflow folder into one in COCO's format",
+    "prepare-tfds": "download COCO 2017 and prepare it with tensorflow_datasets",
     "check": "read a whole data set, pixels too, and say what is wrong with it",
     "draw": "draw a run's detections beside the ground truth",
     "figures": "draw the paper's figures, of losses and of runs",

@@ -142,8 +142,13 @@ class ShapesConfig:
 class DataConfig:
     """Where the images are and how they become batches."""
 
-    source: Literal["coco", "shapes"] = "coco"  # files in COCO's format below root, or generated
-    root: str = ""  # folder of the data set; the four names below are relative to it
+    # coco: files in COCO's format below root; tfds: coco/2017 as tensorflow_datasets prepares it;
+    # shapes: generated
+    source: Literal["coco", "tfds", "shapes"] = "coco"
+    # Folder of the data set; the four names below are relative to it. tfds: its data_dir, by
+    # default TFDS_DATA_DIR or ~/tensorflow_datasets; coco looks there too if this is empty. Of the
+    # names, tfds uses the annotations, COCO's official JSON, where they are there.
+    root: str = ""
     train_annotations: str = "annotations/instances_train2017.json"
     train_images: str = "train2017"
     val_annotations: str = "annotations/instances_val2017.json"

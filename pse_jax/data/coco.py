@@ -6,7 +6,7 @@ error; what can be corrected or left out without harm (a box with no area) is co
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pse_jax.categories import Categories
-from pse_jax.data.dataset import Dataset
+from pse_jax.data.dataset import Dataset, Images
 from pse_jax.data.folder import find_files
 from pse_jax.data.rows import HIGHEST, LARGEST, SIDE, Problems, Rows, read_json, shown
 from pse_jax.errors import DataError, ResultsError
@@ -28,6 +28,9 @@ WAYS = (
     "\nThe data set can be provided in one of these ways:\n"
     "  * COCO 2017: unpack annotations/, train2017/ and val2017/ into one folder and pass "
     "--config.data.root=FOLDER\n"
+    "  * COCO 2017 by tensorflow_datasets: python -m pse_jax prepare-tfds downloads and prepares "
+    'it (pip install "pse-jax[tfds,tfds-prepare]"); then pass --config.data.source=tfds, and '
+    "--config.data.root=DATA_DIR where that is not TFDS's own folder\n"
     "  * your own data in COCO's format: also set --config.data.train_annotations, train_images, "
     "val_annotations and val_images, relative to the root\n"
     "  * no data at all: --config configs/shapes_pse.py generates some"
@@ -59,12 +62,34 @@ def load(
     file, folder = Path(annotation_file), Path(image_folder)
     if not os.path.exists(file):
         raise DataError(f"no annotations at {file}.{WAYS}")
-    content = instances(file)
-    truth, images, order = _ground_truth(str(file), content)
-    problems = Problems(file)
+
+    def find_images(names: list[str], truth: GroundTruth, problems: Problems) -> Images:
+        return find_files(folder, names, truth, problems, outside, require_images)
+
+    return build(str(file), instances(file), find_images, exif)
+
+
+def build(
+    source: str,
+    content: Mapping[str, Any],
+    find_images: Callable[[list[str], GroundTruth, Problems], Images],
+    exif: str = "apply",
+) -> Dataset:
+    """The data set of an instances file's content, checked: the rules of every source.
+
+    Args:
+        source: what messages call it.
+        content: what `instances` returns.
+        find_images: gives the images of these names, in the order of the ground truth's.
+        exif: as `load`.
+
+    Raises:
+        DataError: as `load`.
+    """
+    truth, images, order = _ground_truth(source, content)
+    problems = Problems(source)
     names = images.texts("file_name", "it must be a path below the image folder")
-    wanted = [names[i] for i in order]
-    images_there = find_files(folder, wanted, truth, problems, outside, require_images)
+    images_there = find_images([names[i] for i in order], truth, problems)
 
     sizes_hw = _sizes_hw(images)[order]
     rows, boxes_xyxy = _inside(truth, sizes_hw, content["annotations"], problems)

@@ -43,6 +43,7 @@ class Dataset(GroundTruth):
     keys: Int[np.ndarray, " n"]  # each image's number in `images`
     problems: dict[str, int]  # what was corrected or left out, and how often
     exif: str = "apply"  # or "ignore": transforms.py
+    note: str = ""  # what a report of scores on it must say
 
     def __len__(self) -> int:
         return len(self.image_ids)

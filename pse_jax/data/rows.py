@@ -246,8 +246,8 @@ def shown(value: Any) -> str:
 class Problems:
     """Counts what was corrected or left out, keeps a few examples, and logs them at the end."""
 
-    def __init__(self, file: Path):
-        self.file, self.counts, self.examples = file, Counter(), {}
+    def __init__(self, source: str | Path):
+        self.source, self.counts, self.examples = source, Counter(), {}
 
     def add(self, kind: str, example: str) -> None:
         """One more of this kind."""
@@ -260,4 +260,4 @@ class Problems:
         """Logs one line per kind."""
         for kind, count in self.counts.items():
             shown = "; ".join(self.examples[kind]) + ("; ..." if count > EXAMPLES_SHOWN else "")
-            logger.warning("%s: %d x %s (%s)", self.file, count, kind, shown)
+            logger.warning("%s: %d x %s (%s)", self.source, count, kind, shown)

@@ -1,6 +1,7 @@
 """Opens the data sets that a configuration names."""
 
 import dataclasses
+import logging
 from pathlib import Path
 
 from pse_jax.config import DataConfig
@@ -8,11 +9,19 @@ from pse_jax.data import coco
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.formats import straight
 from pse_jax.data.shapes import write_shapes
+from pse_jax.data.tfds import prepared
+from pse_jax.data.tfds import reader as tfds
 from pse_jax.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
 
 
 def locate(config: DataConfig) -> DataConfig:
-    """The configuration with a root that exists; generates `shapes` if that is the source."""
+    """The configuration with a root that exists; generates `shapes` if that is the source.
+
+    Raises:
+        ConfigError: if there is no data set; says how to provide one.
+    """
     if config.source == "shapes":
         root = write_shapes(config.shapes, Path(config.cache_dir).expanduser())
         return dataclasses.replace(
@@ -23,19 +32,24 @@ def locate(config: DataConfig) -> DataConfig:
             val_annotations="annotations/instances_val.json",
             val_images="val",
         )
-    if not config.root:
-        raise ConfigError(
-            "config.data.root is empty: it must name the folder of the data set, for COCO 2017 the "
-            "one that holds annotations/, train2017/ and val2017/ (--config.data.root=FOLDER); "
-            "without any data, try --config configs/shapes_pse.py"
-        )
-    return straight.names_found(config)
+    if config.root and config.source == "coco":
+        return straight.names_found(config)
+    root = Path(config.root or prepared.default_root()).expanduser()
+    if prepared.find(root) is not None:
+        if config.source == "coco":
+            logger.info("config.data.root is empty: coco/2017 is read by TFDS, from %s", root)
+        return dataclasses.replace(config, source="tfds", root=str(root))
+    empty = "config.data.root is empty, and " if not config.root else ""
+    raise ConfigError(f"{empty}there is no coco/2017 in TFDS's folder {root}.{coco.WAYS}")
 
 
 def open_split(config: DataConfig, split: str, *, require_images: bool = True) -> Dataset:
     """The "train" or "val" part of the data set; `require_images` as in `coco.load`."""
     config = locate(config)
     root = Path(config.root).expanduser()
+    if config.source == "tfds":
+        official, cache = _official(config, split), Path(config.cache_dir)
+        return tfds.load(root, split, official, cache, threads=config.threads, exif=config.exif)
     annotations = {"train": config.train_annotations, "val": config.val_annotations}[split]
     images = {"train": config.train_images, "val": config.val_images}[split]
     straight.require(root, annotations, split)
@@ -46,6 +60,20 @@ def open_split(config: DataConfig, split: str, *, require_images: bool = True) -
         outside=config.outside_images,
         require_images=require_images,
     )
+
+
+def _official(config: DataConfig, split: str) -> Path | None:
+    """COCO's own JSON for a split of `tfds`: optional, unless it was asked for by another name."""
+    field = f"{split}_annotations"
+    file = Path(config.root).expanduser() / Path(getattr(config, field)).expanduser()
+    if file.exists():
+        return file
+    if getattr(config, field) != getattr(DataConfig(), field):
+        raise DataError(
+            f"no annotations at {file}; with config.data.source=tfds, config.data.{field} names "
+            "COCO's official JSON; leave it out to use TFDS's own annotations"
+        )
+    return None
 
 
 def open_train(config: DataConfig) -> Dataset:

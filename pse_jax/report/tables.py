@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -170,4 +171,6 @@ def evaluation(numbers: dict[str, Any]) -> str:
         f"   (+{share(gap).strip()})",
         *("  " + "   ".join(cells[i : i + columns]) for i in range(0, len(cells), columns)),
     ]
+    if note := numbers.get("note"):
+        lines.append(textwrap.fill(note, 100, initial_indent="  ", subsequent_indent="  "))
     return "\n".join(lines)

@@ -48,6 +48,8 @@ def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any]:
     predicting = time.perf_counter() - started
     numbers = nan_to_none(score(dataset, predicted.results))
     numbers = {"step": detector.step, **numbers, "unreadable_images": predicted.unreadable}
+    if dataset.note:
+        numbers["note"] = dataset.note
     if predicted.unreadable:
         logger.warning(
             "%d images could not be read and count as images without detections: ids %s",
