@@ -11,7 +11,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from pse_jax import distributed, models, progress, stopping
+from pse_jax import coordination, distributed, job, models, progress, stopping
 from pse_jax.config import Config
 from pse_jax.config_checks import validate
 from pse_jax.data import sources, survey
@@ -60,6 +60,7 @@ def train(
         origin = resume.check_origin(run, from_checkpoint)
         run.claim(config, allow_change)
         with progress.log_to(run.log if distributed.is_main() else None):
+            logger.info("%-11s %s", "job", job.description())
             return _train(config, run, rows, origin)
 
 
@@ -139,7 +140,7 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
             report.clock.start()
         for step, batch in enumerate(report.clock.timed(incoming), start + 1):
             state, scalars = train_step(state, distributed.to_devices(batch, mesh))
-            stopping.save_from_now_on(distributed.stop_all)
+            stopping.save_from_now_on(coordination.stop_all)
             report.step(step, scalars, compiled=train_step._cache_size())  # pyright: ignore
             if step % config.train.checkpoint_every == 0 or step == total:
                 save(step)
