@@ -9,15 +9,19 @@ from collections.abc import Mapping
 
 # The number of processes, by launcher: Open MPI; MPICH and Intel MPI; MVAPICH2; Flux; jsrun.
 MPI = (
-    "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "FLUX_JOB_SIZE", "JSM_NAMESPACE_SIZE",
-)  # fmt: skip
+    "OMPI_COMM_WORLD_SIZE",
+    "PMI_SIZE",
+    "MV2_COMM_WORLD_SIZE",
+    "FLUX_JOB_SIZE",
+    "JSM_NAMESPACE_SIZE",
+)
 COUNTS = ("JAX_NUM_PROCESSES", "WORLD_SIZE", "MEGASCALE_NUM_SLICES")  # ours; torchrun; TPU slices
 LISTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")  # with commas between
 NUMBERS = ("TPU_WORKER_ID", "CLOUD_TPU_TASK_ID", "PMIX_RANK")  # of this process, from 0
 
 EXPLICIT = (
-    "give every process JAX_COORDINATOR_ADDRESS=HOST:PORT (HOST is that of process 0, PORT any that "
-    "is free), JAX_NUM_PROCESSES and JAX_PROCESS_ID (docs/pods.md)"
+    "give every process JAX_COORDINATOR_ADDRESS=HOST:PORT (HOST is that of process 0, PORT any "
+    "that is free), JAX_NUM_PROCESSES and JAX_PROCESS_ID (docs/pods.md)"
 )
 
 
@@ -43,9 +47,8 @@ def signs(environ: Mapping[str, str]) -> list[Sign]:
     if not any(variable in environ for variable in MPI):
         found += _slurm(environ)
     found = [sign for sign in found if sign.least > 1]
-    if "JOB_COMPLETION_INDEX" in environ:  # an indexed Job has as a rule several, from 0
-        index = environ["JOB_COMPLETION_INDEX"]
-        found.append(Sign("JOB_COMPLETION_INDEX", index, _number(environ, "JOB_COMPLETION_INDEX") + 1))
+    if (index := "JOB_COMPLETION_INDEX") in environ:  # an indexed Job has as a rule several pods
+        found.append(Sign(index, environ[index], _number(environ, index) + 1))
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from pse_jax import peers
 from pse_jax.errors import ProcessError, UserError
 
 
@@ -45,7 +46,8 @@ def local_rows(batch_size: int) -> slice:
 
 
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows as part of one global array per key."""
+    """This process's rows as part of one global array per key; counts as a batch that it begins."""
+    peers.begin_batch()
     sharding = split(mesh)
     return {
         key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()
@@ -58,11 +60,21 @@ def to_every_device(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(same, leaf), tree)
 
 
-def fetch(tree: Any) -> Any:
-    """A tree of global arrays as NumPy arrays, whole, on every process."""
-    if jax.process_count() == 1:
-        return jax.device_get(tree)
-    return multihost_utils.process_allgather(tree, tiled=True)
+def own_rows(tree: Any) -> Any:
+    """The rows, of arrays that are split, that are on this process's devices, as NumPy arrays."""
+
+    def rows(array: jax.Array) -> np.ndarray:
+        shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+    return jax.tree.map(rows, tree)
+
+
+def own_copy(tree: Any) -> Any:
+    """Arrays that are whole on every device, as NumPy arrays; no other process is asked."""
+    return jax.tree.map(
+        lambda x: np.asarray(x.addressable_data(0) if isinstance(x, jax.Array) else x), tree
+    )
 
 
 def from_main(compute: Callable[[], Any], like: Any) -> Any:

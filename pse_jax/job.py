@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -14,9 +15,6 @@ from pse_jax.errors import ClusterError
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT = 100  # seconds of silence after which a process is taken for hung
-SHUTDOWN = 300  # seconds that processes may end after each other
-JOIN = 300  # seconds that processes may start after each other
 LATER = 15  # seconds: JAX, which names nobody and aborts, finds out after us
 EXPLICIT = ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")
 _hosts = 1
@@ -25,9 +23,9 @@ _hosts = 1
 def join(
     *,
     single_process: bool = False,
-    heartbeat: int = HEARTBEAT,
-    shutdown_timeout: int = SHUTDOWN,
-    join_timeout: int = JOIN,
+    heartbeat: int = 100,
+    shutdown_timeout: int = 300,
+    join_timeout: int = 300,
 ) -> None:
     """Joins the other processes of this job; alone, forms a job of one.
 
@@ -45,7 +43,7 @@ def join(
     """
     if jax.distributed.is_initialized():
         return
-    timeouts = {
+    timeouts: dict[str, Any] = {
         "initialization_timeout": join_timeout + LATER,
         "heartbeat_timeout_seconds": heartbeat + LATER,
         "shutdown_timeout_seconds": shutdown_timeout + LATER,
@@ -69,16 +67,14 @@ def _alone() -> bool:
     return not explicit and os.environ.get("JAX_NUM_PROCESSES", "").strip() == "1"
 
 
-def _form_job_of_one(timeouts: dict[str, int]) -> None:
+def _form_job_of_one(timeouts: dict[str, Any]) -> None:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    jax.distributed.initialize(
-        address, 1, 0, cluster_detection_method="deactivate", **timeouts
-    )  # pyright: ignore[reportArgumentType]
+    jax.distributed.initialize(address, 1, 0, cluster_detection_method="deactivate", **timeouts)
 
 
-def _join_job(timeouts: dict[str, int]) -> None:
+def _join_job(timeouts: dict[str, Any]) -> None:
     explicit = {f"JAX_{name}": os.environ.get(f"JAX_{name}", "").strip() for name in EXPLICIT}
     address, count, index = explicit.values()
     if address:
@@ -123,12 +119,13 @@ def _impatient(seconds: int) -> Iterator[None]:
 
     def give_up() -> None:
         ours = coordination.state()
+        address = ours.coordinator_address or "an address that JAX has not found out yet"
         waits = "the others have not all come" if ours.process_id == 0 else "it does not answer"
         logger.error(
             "error: process %d of %d waited %d s (--join-timeout) for the job at %s: %s. Start all "
             "processes within that time, and see that this address is process 0's and that a "
             "firewall lets its port through",
-            ours.process_id, ours.num_processes, seconds, ours.coordinator_address, waits,
+            ours.process_id, ours.num_processes, seconds, address, waits,
         )  # fmt: skip
         link.exit_now(2)
 

@@ -111,13 +111,16 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
         detector = Detector(config, categories, state.variables, step)
         checkpoints.save(detector, state.training, report.window())
 
-    def evaluate_now(step: int) -> dict[str, Any]:
+    def evaluate_now(step: int) -> dict[str, Any] | None:
+        """The numbers, on the main process, which scores; the others go on."""
         detector = Detector(config, categories, state.variables, step)
         save(step)
         checkpoints.wait()
         with stopping.nothing_to_save(f"during the evaluation of step {step}, which is saved"):
             numbers = evaluate(detector, val_set, run.folder)
-        run.check_held()
+        if numbers is None:
+            return None
+        run.check_held_here()
         checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
         # The row comes last: where it is, the evaluation is complete.
         report.writer.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})
@@ -152,7 +155,7 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
                 report.clock.start()
         if step >= total:
             report.close_window(step)
-            return evaluate_now(step)
+            return coordination.share(evaluate_now(step))
         checkpoints.wait()
         logger.warning("asked to stop: step %d is saved; the same command resumes", step)
         return None
