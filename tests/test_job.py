@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pse_jax.cluster import signs
 from pse_jax.errors import UserError
@@ -112,3 +113,26 @@ def test_the_flags_are_seconds():
     for wrong in ("0", "-5", "1m", "2.5"):
         with pytest.raises(UserError, match=r"heartbeat: '.*' is not a number of seconds, 1 or mo"):
             flags.parse(parser, [f"--heartbeat={wrong}"])
+
+
+def test_the_kubernetes_file_gives_every_pod_what_it_needs():
+    """What the API server would say is not tested; that its numbers and names agree is."""
+    service, jobs = yaml.safe_load_all((ROOT / "docs" / "kubernetes.yaml").read_text())
+    spec, name = jobs["spec"], jobs["metadata"]["name"]
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {variable["name"]: variable for variable in container["env"]}
+    count = int(environment["JAX_NUM_PROCESSES"]["value"])
+    assert spec["completionMode"] == "Indexed"
+    assert spec["completions"] == spec["parallelism"] == count
+    host, port = environment["JAX_COORDINATOR_ADDRESS"]["value"].split(":")
+    assert host == f"{name}-0.{pod['subdomain']}" and port.isdecimal()
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"] == {"job-name": name}
+    index = environment["JAX_PROCESS_ID"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert index == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+    assert (ROOT / container["command"][1]).is_file()
+    assert (ROOT / container["args"][0].removeprefix("--config=")).is_file()
