@@ -74,7 +74,7 @@ def table(machine: Machine, alone: int = 16) -> str:
 
 
 def measure_step() -> tuple[float, float]:
-    """a and b of our own step on this CPU: R-50, 128 x 128 px, float32, least of five."""
+    """The fixed and the image's time of our step on this CPU: R-50, 128 x 128 px, float32, least of five."""
     import jax
     import numpy as np
 
@@ -128,7 +128,7 @@ for _ in range(6):
 
 
 def measure_all_reduce() -> float:
-    """ms of gloo's sum of 128 MB between two processes on this machine, least of five."""
+    """Milliseconds of gloo's sum of 128 MB between two processes on this machine, least of five."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"

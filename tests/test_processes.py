@@ -77,7 +77,7 @@ class Command:
 
     def end(self) -> tuple[int, str]:
         """Waits for the end: exit status, and all that was printed."""
-        output, _ = self.process.communicate(timeout=240)
+        output, _ = self.process.communicate(timeout=600)
         return self.process.returncode, self.seen + output
 
     def steps(self) -> list[dict]:
@@ -95,7 +95,7 @@ class Command:
             time.sleep(0.02)
 
     def finish(self) -> str:
-        output, _ = self.process.communicate(timeout=240)
+        output, _ = self.process.communicate(timeout=600)
         assert self.process.returncode == 0, output
         return output
 
@@ -171,7 +171,7 @@ def slurm(cache: Path, folder: Path, *flags: str) -> subprocess.Popen:
 
 
 def wait_until(condition, job: subprocess.Popen, log: Path) -> None:
-    deadline = time.time() + 240
+    deadline = time.time() + 600
     while not condition():
         assert job.poll() is None and time.time() < deadline, log.read_text()
         time.sleep(0.02)
@@ -193,7 +193,7 @@ def test_two_tasks_of_slurm_stop_together_and_one_process_goes_on(cache, tmp_pat
         numbers = folder / "run" / f"eval_{EVALUATED}.json"
         wait_until(lambda: numbers.exists(), job, logs[0])
         os.kill(int((folder / "1.pid").read_text()), signal.SIGTERM)
-        assert job.wait(timeout=240) == 0, logs[0].read_text() + logs[1].read_text()
+        assert job.wait(timeout=600) == 0, logs[0].read_text() + logs[1].read_text()
     finally:
         job.terminate()  # which a fake srun passes on
     outputs = [log.read_text() for log in logs]
