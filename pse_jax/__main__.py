@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from pse_jax import peers, stopping
+from pse_jax import link, peers, stopping
 from pse_jax.errors import ProcessError, UserError
 
 VERBS = {
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, ProcessError):
-            peers.finish(peers.PATIENCE)  # the others say the same
+            peers.finish(link.PATIENCE)  # the others say the same
         peers.end_all(f": {error}", 2)
         return 2
     except KeyboardInterrupt:

@@ -1,10 +1,5 @@
 """Devices and processes: one mesh with one axis, `data`; state replicated, batches split."""
 
-import contextlib
-import datetime
-import itertools
-import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,95 +9,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from pse_jax import peers, stopping
+from pse_jax import peers
 from pse_jax.errors import ProcessError, UserError
-
-AGREEMENT_SECONDS = 3600  # that one process may open its data later than another
-_exchanges = itertools.count()
-
-
-def initialize() -> None:
-    """Joins the other processes of this job; alone, forms a job of one.
-
-    A job of one as well, because Orbax learns from JAX's coordination service that it is to stop:
-    without it a preempted run dies with nothing saved. Must run before any device is touched.
-    """
-    if jax.distributed.is_initialized():
-        return
-    _initialize()
-    stopping.keep_handlers()  # JAX has put its own in place of SIGTERM's
-    if _coordination().num_processes > 1:
-        _watch_peers()
-
-
-def _initialize() -> None:
-    if address := os.environ.get("JAX_COORDINATOR_ADDRESS"):
-        count, index = (os.environ.get(f"JAX_{name}") for name in ("NUM_PROCESSES", "PROCESS_ID"))
-        if count is None or index is None:
-            raise UserError(
-                "JAX_COORDINATOR_ADDRESS is set, but JAX_NUM_PROCESSES or JAX_PROCESS_ID is not; "
-                "give all three to every process, or none where a scheduler does it"
-            )
-        jax.distributed.initialize(address, int(count), int(index))
-        return
-    try:
-        jax.distributed.initialize()  # Slurm, MPI, Kubernetes, Cloud TPU: found by itself
-    except ValueError:
-        with contextlib.closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=1, process_id=0)
-
-
-def _coordination() -> Any:
-    """JAX's view of this job, its `client` a store of keys and values; there is no public way."""
-    from jax._src.distributed import global_state
-
-    return global_state
-
-
-def _watch_peers() -> None:
-    """Each process learns from now on that another one ends early."""
-    ours = _coordination()
-    if ours.process_id == 0:
-        ours.client.key_value_set("pse_jax/peers", peers.listen())
-    else:
-        invitation = ours.client.blocking_key_value_get("pse_jax/peers", 60_000)
-        address = ours.coordinator_address.rsplit(":", 1)[0].strip("[]")
-        peers.join(ours.process_id, address, invitation)
-
-
-def stop_all() -> None:
-    """Asks the training loops of all processes to save and stop, all after the same step.
-
-    What JAX does itself on SIGTERM: `reached_preemption_sync_point` then agrees on the step.
-    """
-    now = datetime.datetime.now(datetime.UTC).isoformat()
-    store = _coordination().client
-    if store is not None:
-        store.key_value_set("RECEIVED_PREEMPTION_NOTICE", now, allow_overwrite=True)
-
-
-def exchange(value: str) -> list[str]:
-    """What every process gives, by their numbers; waits until all have. Needs no device.
-
-    Raises:
-        ProcessError: if one does not come.
-    """
-    store, name = _coordination().client, f"pse_jax/exchange/{next(_exchanges)}"
-    store.key_value_set(f"{name}/{jax.process_index()}", value)
-    values = []
-    for process in range(jax.process_count()):
-        try:
-            values.append(
-                store.blocking_key_value_get(f"{name}/{process}", AGREEMENT_SECONDS * 1000)
-            )
-        except jax.errors.JaxRuntimeError as error:
-            raise ProcessError(
-                f"process {process} has not opened its data after {AGREEMENT_SECONDS} s, though it "
-                f"has not ended; its own output may say more ({error})"
-            ) from error
-    return values
 
 
 def make_mesh() -> Mesh:
@@ -138,7 +46,8 @@ def local_rows(batch_size: int) -> slice:
 
 
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process's rows as part of one global array per key."""
+    """This process's rows as part of one global array per key; counts as a batch that it begins."""
+    peers.begin_batch()
     sharding = split(mesh)
     return {
         key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()
@@ -151,11 +60,21 @@ def to_every_device(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(same, leaf), tree)
 
 
-def fetch(tree: Any) -> Any:
-    """A tree of global arrays as NumPy arrays, whole, on every process."""
-    if jax.process_count() == 1:
-        return jax.device_get(tree)
-    return multihost_utils.process_allgather(tree, tiled=True)
+def own_rows(tree: Any) -> Any:
+    """The rows, of arrays that are split, that are on this process's devices, as NumPy arrays."""
+
+    def rows(array: jax.Array) -> np.ndarray:
+        shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        return np.concatenate([np.asarray(shard.data) for shard in shards])
+
+    return jax.tree.map(rows, tree)
+
+
+def own_copy(tree: Any) -> Any:
+    """Arrays that are whole on every device, as NumPy arrays; no other process is asked."""
+    return jax.tree.map(
+        lambda x: np.asarray(x.addressable_data(0) if isinstance(x, jax.Array) else x), tree
+    )
 
 
 def from_main(compute: Callable[[], Any], like: Any) -> Any:

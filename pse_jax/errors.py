@@ -48,5 +48,9 @@ class ProcessError(UserError):
     """Processes of one job that disagree, or of which another cannot continue; all raise it."""
 
 
+class ClusterError(UserError):
+    """Other processes of this job, which the environment shows, cannot be joined."""
+
+
 class LockError(UserError):
     """A folder that another process is writing to."""

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pse_jax import peers
+from pse_jax import link, peers
 
 logger = logging.getLogger(__name__)
 
@@ -199,4 +199,4 @@ def _end(training: _Training | None, at_once: bool = False) -> None:
     peers.end_all(f" was {text}", status, last)
     if last:
         last()
-    peers.exit_now(status)
+    link.exit_now(status)

@@ -1,11 +1,12 @@
-"""train.py as people run it: killed, asked to stop, and spread over two processes.
+"""train.py as people run it: killed, asked to stop, spread over processes, started by Slurm.
 
-The slow half is every signal at every moment: pytest -n 0 -m slow tests/test_processes.py
+The slow part is every signal at every moment: pytest -n 0 -m slow tests/test_processes.py
 """
 
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,35 +18,48 @@ import jax
 import numpy as np
 import pytest
 
+from pse_jax.data import sources
+from pse_jax.runs.evaluate import evaluate_run
 from pse_jax.runs.folder import Run
 from pse_jax.runs.load import load_run
+from tests import tiny_run
 
 ROOT = Path(__file__).parents[1]
-
-
 STEPS = 300  # of some 15 ms: enough for a signal to arrive on the way
+EVALUATED = 12  # the step of the one evaluation before a signal arrives
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a process of one CPU device that compiles faster, to run slower."""
+    fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    own = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "XLA_FLAGS": fast}
+    return {**os.environ, **own, **more}
+
+
+def words(cache: Path, workdir: Path, *flags: str) -> list[str]:
+    """The flags of a tiny run."""
+    return [
+        "--config=tests/tiny_run.py",
+        f"--workdir={workdir}",
+        f"--config.data.cache_dir={cache}",
+        f"--config.optimizer.steps={STEPS}",
+        "--config.optimizer.milestones=(200,)",
+        "--config.train.checkpoint_every=20",
+        *flags,
+    ]
 
 
 class Command:
     """train.py on the tiny configuration, in a process of its own."""
 
-    PROGRAM = ("train.py", "--config=tests/tiny_run.py")
+    PROGRAM = "train.py"
 
-    def __init__(self, cache: Path, workdir: Path, *flags: str, **environment: str):
+    def __init__(self, cache: Path, workdir: Path, *flags: str, **more: str):
         self.workdir = workdir
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                *self.PROGRAM,
-                f"--workdir={workdir}",
-                f"--config.data.cache_dir={cache}",
-                f"--config.optimizer.steps={STEPS}",
-                "--config.optimizer.milestones=(200,)",
-                "--config.train.checkpoint_every=20",
-                *flags,
-            ],
+            [sys.executable, self.PROGRAM, *words(cache, workdir, *flags)],
             cwd=ROOT,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", **environment},
+            env=environment(**more),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -63,7 +77,7 @@ class Command:
 
     def end(self) -> tuple[int, str]:
         """Waits for the end: exit status, and all that was printed."""
-        output, _ = self.process.communicate(timeout=240)
+        output, _ = self.process.communicate(timeout=600)
         return self.process.returncode, self.seen + output
 
     def steps(self) -> list[dict]:
@@ -81,7 +95,7 @@ class Command:
             time.sleep(0.02)
 
     def finish(self) -> str:
-        output, _ = self.process.communicate(timeout=240)
+        output, _ = self.process.communicate(timeout=600)
         assert self.process.returncode == 0, output
         return output
 
@@ -104,16 +118,195 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="module")
-def straight(cache, tmp_path_factory):
-    """A run that nothing interrupts."""
-    command = Command(cache, tmp_path_factory.mktemp("straight"))
-    command.finish()
-    return command
+def several(cache, workdir, *flags, each=((), ()), program=Command):
+    """One command in several processes; `each` has more flags of every one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    return [
+        program(
+            cache,
+            workdir,
+            *flags,
+            *more,
+            JAX_COORDINATOR_ADDRESS=address,
+            JAX_NUM_PROCESSES=str(len(each)),
+            JAX_PROCESS_ID=str(index),
+        )
+        for index, more in enumerate(each)
+    ]
 
 
-def test_killed_then_asked_to_stop_then_finished(straight, cache, tmp_path):
+def assert_resumable(output):
+    """The last line is the command, with nothing of a traceback before it."""
+    assert "Traceback" not in output
+    last = output.strip().splitlines()[-1]
+    assert re.search(r"to resume: \S+ train\.py --config=tests/tiny_run.py --workdir=", last), (
+        output
+    )
+
+
+def slurm(cache: Path, folder: Path, *flags: str) -> subprocess.Popen:
+    """docs/slurm.sbatch as sbatch runs it, for two tasks of two devices each."""
+    folder.mkdir()
+    srun = folder / "srun"
+    srun.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/fake_srun.py "$@"\n')
+    srun.chmod(0o755)
+    with socket.socket() as probe:  # JAX makes the port of the job's number: one that is free
+        for number in range(1, 4096):
+            if probe.connect_ex(("localhost", 61440 + number)):
+                break
+    return subprocess.Popen(
+        ["bash", "docs/slurm.sbatch", *words(cache, folder / "run", *flags)],
+        cwd=ROOT,
+        env=environment(
+            PATH=f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            FAKE_SRUN=str(folder),
+            SLURM_JOB_ID=str(number),
+            SLURM_NTASKS="2",
+            SLURM_SUBMIT_DIR=str(ROOT),
+            JAX_NUM_CPU_DEVICES="2",
+        ),
+    )
+
+
+def wait_until(condition, job: subprocess.Popen, log: Path) -> None:
+    deadline = time.time() + 600
+    while not condition():
+        assert job.poll() is None and time.time() < deadline, log.read_text()
+        time.sleep(0.02)
+
+
+def rows_of(workdir: Path) -> dict[int, dict]:
+    """Of training, by step."""
+    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return {row["step"]: row for row in rows if "loss" in row}
+
+
+def test_two_tasks_of_slurm_stop_together_and_one_process_goes_on(cache, tmp_path):
+    """Two of two devices each train as one of four; only the main one scores."""
+    flags = [f"--config.train.eval_every={EVALUATED}", "--config.train.checkpoint_every=1000"]
+    flags += ["--config.inference.score_threshold=0.001"]  # so that there are detections
+    folder = tmp_path / "slurm"
+    job, logs = slurm(cache, folder, *flags), [folder / "0.log", folder / "1.log"]
+    try:
+        numbers = folder / "run" / f"eval_{EVALUATED}.json"
+        wait_until(lambda: numbers.exists(), job, logs[0])
+        os.kill(int((folder / "1.pid").read_text()), signal.SIGTERM)
+        assert job.wait(timeout=600) == 0, logs[0].read_text() + logs[1].read_text()
+    finally:
+        job.terminate()  # which a fake srun passes on
+    outputs = [log.read_text() for log in logs]
+    for index, output in enumerate(outputs):
+        first = next(line for line in output.splitlines() if " job " in line)
+        said = (
+            rf"job +2 processes on 1 host, 4 devices \(cpu\); this is process {index} on .* with 2"
+        )
+        assert re.search(said, first), output
+        assert_resumable(output)
+    assert outputs[0].count("evaluated 10 images") == 1 and "evaluated" not in outputs[1]
+    assert "the main process scores it" in outputs[1]
+    (step,) = {int(re.search(r"step (\d+) is saved", output)[1]) for output in outputs}
+    assert EVALUATED < step < 2 * EVALUATED
+
+    more = [f"--config.optimizer.steps={step + 4}", "--config.train.checkpoint_every=1000"]
+    four = {"JAX_NUM_CPU_DEVICES": "4"}
+    output = Command(cache, folder / "run", *more, **four).finish()
+    assert f"steps       {step} to {step + 4} (resumed from a checkpoint)" in output
+    straight = Command(cache, tmp_path / "straight", *more, **four)
+    assert "job         1 process on 1 host, 4 devices (cpu)\n" in straight.finish()
+    ours, theirs = rows_of(folder / "run"), rows_of(tmp_path / "straight")
+    assert list(ours) == list(theirs) and max(ours) == step + 4
+    for at in theirs:  # the same images in the same order
+        assert ours[at]["positives"] == theirs[at]["positives"] > 0
+    for at in (2, 4, 6):  # the order of the sums differs, and each step starts from the last one's
+        for name in ("loss", "cls", "box", "assoc", "grad_norm"):
+            assert ours[at][name] == pytest.approx(theirs[at][name], rel=1e-4), (ours, theirs)
+
+    run = Run(folder / "run")
+    evaluate_run(run, run.config(), str(EVALUATED), tmp_path / "again")  # by one, of eight devices
+    name = f"detections_{EVALUATED}.json"
+    found, again = (json.loads((at / name).read_text()) for at in (run.folder, tmp_path / "again"))
+    assert len(found) == len(again) > 50
+    assert [d["image_id"] for d in found] == [d["image_id"] for d in again]
+    assert len({d["image_id"] for d in found}) == 10  # batches of 8: the last one is filled up
+    np.testing.assert_allclose([d["score"] for d in found], [d["score"] for d in again], atol=1e-4)
+    np.testing.assert_allclose([d["bbox"] for d in found], [d["bbox"] for d in again], atol=0.05)
+
+
+def as_coco(root: Path) -> list[str]:
+    """Flags that read generated data as anybody's COCO folder."""
+    return [
+        "--config.data.source=coco",
+        f"--config.data.root={root}",
+        "--config.data.train_annotations=annotations/instances_train.json",
+        "--config.data.val_annotations=annotations/instances_val.json",
+        "--config.data.train_images=train",
+        "--config.data.val_images=val",
+    ]
+
+
+def test_a_host_with_other_data_or_values_ends_all_at_once_and_says_in_what(cache, tmp_path):
+    """One box has moved by a pixel; nothing is compiled."""
+    data = Path(sources.locate(tiny_run.config(cache).data).root)
+    other = Path(shutil.copytree(data, tmp_path / "other"))
+    file = other / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][0] += 1
+    file.write_text(json.dumps(content))
+    each = (
+        (*as_coco(data), "--config.seed=1"),
+        (*as_coco(other), "--config.optimizer.steps=9", "--config.data.threads=1"),
+    )
+    for command in several(cache, tmp_path / "run", each=each):
+        status, output = command.end()
+        assert status == 2 and "Traceback" not in output, output
+        assert re.search(r"config.seed: 1 in process 0 \(.*\); 0 in process 1 \(", output), output
+        assert re.search(r"config.optimizer.steps: 300 in process 0 .*; 9 in process 1", output)
+        boxes = (
+            r"the boxes of the training data: \d+ \(\w+\) in process 0 .*; \d+ \(\w+\) in process 1"
+        )
+        assert re.search(boxes, output), output
+        assert output.count(" data: ") == 1  # nothing else of them
+        assert "threads" not in output and "compiled the step" not in output
+
+
+def test_a_killed_process_is_named_by_the_other_at_once(cache, tmp_path):
+    """Within the heartbeat, that is; process 0 and a mere hang: test_peers.py, and below."""
+    commands = several(cache, tmp_path, "--heartbeat=20")
+    commands[0].wait_for("step 4/")
+    commands[1].process.kill()
+    killed = time.time()
+    status, output = commands[0].end()
+    assert time.time() - killed < 20
+    assert status == 3, output
+    assert re.search(r"process 1 \(.*\) is gone: killed, out of memory", output), output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+def test_a_process_that_is_gone_or_hangs_is_named_in_time(cache, tmp_path, victim, name):
+    commands = several(cache, tmp_path, "--heartbeat=8")
+    commands[0].wait_for("step 4/")
+    commands[victim].process.send_signal(getattr(signal, name))
+    sent = time.time()
+    status, output = commands[1 - victim].end()
+    assert time.time() - sent < (20 if name == "SIGSTOP" else 8)
+    assert status == 3, output
+    says = "is gone: killed" if name == "SIGKILL" else "has not answered for 8 s"
+    # JAX's own report of a dead process 0 may be written at the same moment.
+    assert re.search(rf"process {victim} \(.*\) {says}", output), output
+    if name == "SIGSTOP":
+        commands[victim].process.send_signal(signal.SIGCONT)
+        assert commands[victim].end()[0] != 0
+
+
+@pytest.mark.slow
+def test_killed_then_asked_to_stop_then_finished(cache, tmp_path_factory, tmp_path):
     """The parameters end the same, bit for bit."""
+    straight = Command(cache, tmp_path_factory.mktemp("straight"))
+    straight.finish()
     command = Command(cache, tmp_path)
     command.wait_until(lambda: (tmp_path / "checkpoints" / "20").is_dir())
     command.process.kill()
@@ -134,46 +327,7 @@ def test_killed_then_asked_to_stop_then_finished(straight, cache, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, command.parameters(), straight.parameters())
 
 
-def several(cache, workdir, *flags, each=((), ()), program=Command):
-    """One command in several processes; `each` has more flags of every one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    return [
-        program(
-            cache,
-            workdir,
-            *flags,
-            *more,
-            JAX_COORDINATOR_ADDRESS=address,
-            JAX_NUM_PROCESSES=str(len(each)),
-            JAX_PROCESS_ID=str(index),
-        )
-        for index, more in enumerate(each)
-    ]
-
-
-def test_two_processes_train_the_same_detector(straight, cache, tmp_path):
-    commands = several(cache, tmp_path, "--config.optimizer.steps=6")
-    outputs = [command.finish() for command in commands]
-    assert "2 process(es)" in outputs[0]
-    together, alone = commands[0].steps(), straight.steps()
-    for ours, theirs in zip(together[:3], alone[:3], strict=True):
-        assert ours["step"] == theirs["step"] <= 6
-        for name in ("loss", "cls", "box", "assoc", "positives", "grad_norm"):
-            # The order of the sums differs, and each step starts from the last one's rounding.
-            assert ours[name] == pytest.approx(theirs[name], rel=1e-4), (ours, theirs)
-
-
-def assert_resumable(output):
-    """The last line is the command, with nothing of a traceback before it."""
-    assert "Traceback" not in output
-    last = output.strip().splitlines()[-1]
-    assert re.search(r"to resume: \S+ train\.py --config=tests/tiny_run.py --workdir=", last), (
-        output
-    )
-
-
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_resume(cache, tmp_path):
     command = Command(cache, tmp_path, "--config.train.checkpoint_every=1000")
     command.wait_for("step 4/")
@@ -185,42 +339,16 @@ def test_ctrl_c_saves_and_says_how_to_resume(cache, tmp_path):
     assert_resumable(output)
 
 
-def test_processes_that_disagree_end_at_once_and_say_in_what(cache, tmp_path):
-    each = (("--config.seed=1",), ("--config.optimizer.steps=9", "--config.data.threads=1"))
-    for command in several(cache, tmp_path, each=each):
-        status, output = command.end()
-        assert status == 2 and "Traceback" not in output, output
-        assert re.search(r"config.seed: 1 in process 0 \(.*\); 0 in process 1 \(", output), output
-        assert re.search(r"config.optimizer.steps: 300 in process 0 .*; 9 in process 1", output)
-        assert "threads" not in output and "compiled the step" not in output
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_is_named_by_the_other_at_once(cache, tmp_path, victim):
-    commands = several(cache, tmp_path)
-    commands[0].wait_for("step 4/")
-    commands[victim].process.kill()
-    killed = time.time()
-    status, output = commands[1 - victim].end()
-    assert time.time() - killed < 20  # 84 s by JAX's heartbeat; here a second or two
-    assert status == 3, output
-    # JAX's own report of a dead process 0 may be written at the same moment.
-    assert re.search(rf"process {victim} \(.*\) is gone: killed, out of memory", output), output
-
-
 @pytest.mark.slow
 def test_data_that_one_process_lacks_end_all_with_its_message(cache, tmp_path):
     command = Command(cache, tmp_path / "first", "--config.optimizer.steps=2")
     command.finish()
     data = next(cache.glob("shapes-*"))
-    flags = ["--config.data.source=coco", f"--config.data.root={data}"]
-    flags += ["--config.data.train_annotations=annotations/instances_train.json"]
-    flags += ["--config.data.val_annotations=annotations/instances_val.json"]
-    flags += ["--config.data.train_images=train", "--config.data.val_images=val"]
     empty = tmp_path / "empty"
     empty.mkdir()
-    commands = several(cache, tmp_path / "run", *flags, each=((), (f"--config.data.root={empty}",)))
+    commands = several(
+        cache, tmp_path / "run", *as_coco(data), each=((), (f"--config.data.root={empty}",))
+    )
     (status, output), (own_status, own_output) = [command.end() for command in commands]
     assert (status, own_status) == (2, 2), output + own_output
     assert f"error: {empty}" in own_output or f"at {empty}" in own_output
@@ -304,7 +432,7 @@ def test_under_nohup_a_closed_terminal_changes_nothing(cache, tmp_path):
 
 
 class Evaluation(Command):
-    PROGRAM = ("eval.py",)
+    PROGRAM = "eval.py"
 
 
 @pytest.mark.slow

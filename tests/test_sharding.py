@@ -109,6 +109,14 @@ def test_nothing_gathers_the_batch(runs):
     assert "all-reduce" in runs[8][2]  # the gradients: the text is that of eight devices
 
 
+def test_own_rows_are_those_that_were_given():
+    """In their order; in one process, that is all of them."""
+    batch = random_batch(size=16)
+    own = distributed.own_rows(distributed.to_devices(batch, mesh_of(8)))
+    for name, values in batch.items():
+        np.testing.assert_array_equal(own[name], values)
+
+
 def test_one_compilation_a_shape():
     mesh = mesh_of(8)
     model = models.create(CONFIG.model, 6)

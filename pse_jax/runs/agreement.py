@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import pse_jax
-from pse_jax import distributed
+from pse_jax import coordination
 from pse_jax.config import Config, leaves
 from pse_jax.data.dataset import Dataset
 from pse_jax.errors import ProcessError
@@ -50,9 +50,12 @@ def check_agreement(config: Config, datasets: Mapping[str, Dataset], **more: Any
         **{k: v for name, data in datasets.items() for k, v in data_facts(name, data).items()},
         **code_facts(Path(pse_jax.__file__).parent),
     }
-    told = distributed.exchange(json.dumps([socket.gethostname(), facts]))
-    hosts, everyone = zip(*(json.loads(one) for one in told), strict=True)
-    if message := disagreement(hosts, everyone):
+    mine = json.dumps([socket.gethostname(), facts]).encode()
+    message = ""
+    if (told := coordination.gather(mine, "open its data")) is not None:
+        hosts, everyone = zip(*(json.loads(one) for one in told), strict=True)
+        message = disagreement(hosts, everyone)
+    if message := coordination.share(message):
         raise ProcessError(message)
 
 

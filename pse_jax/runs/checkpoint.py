@@ -6,6 +6,7 @@ configuration, the category table, versions, and a checksum of every array and o
 former also `training` (all the rest). Older ones have no checksums.
 """
 
+import dataclasses
 import functools
 import json
 import logging
@@ -54,9 +55,7 @@ class Checkpoints:
         self.run = run
         _silence_orbax()
         self.latest = _Manager(run.checkpoints.absolute(), options=Options(max_to_keep=keep))
-        self.best = _Manager(
-            run.best.absolute(), options=Options(max_to_keep=1, enable_async_checkpointing=False)
-        )
+        self.best = _best_of(run) if distributed.is_main() else None
 
     def save(self, detector: Detector, training: Tree, window: list[Tree] | None = None) -> None:
         """Writes a state to resume from, in the background.
@@ -74,27 +73,28 @@ class Checkpoints:
     def save_if_best(self, detector: Detector, ap: float) -> None:
         """Replaces the best parameters by these, unless the best had a higher AP.
 
-        The decision rests on what the checkpoint itself says. One that is damaged is set aside.
+        The main process does so alone. The decision rests on what the checkpoint itself says. One
+        that is damaged is set aside.
         """
+        if self.best is None or not self._is_best(detector, ap):
+            return
+        own = dataclasses.replace(detector, variables=distributed.own_copy(detector.variables))
+        self.best.reload()
+        self.best.save(own.step, args=_items(own, {"AP": ap}))
 
-        def decide() -> np.int32:
-            there = steps(self.run.best)
-            if not there:
-                return np.int32(1)
-            path = self.run.best / str(there[-1])
-            try:
-                meta = read_meta(path)
-                read_arrays(path, meta, "params", with_frozen(detector.variables))
-            except CheckpointError as error:
-                logger.error("%s; the parameters of step %d replace it", error, detector.step)
-                set_aside(path)
-                return np.int32(1)
-            return np.int32(detector.step > there[-1] and ap >= meta.get("AP", 0.0))
-
-        replace = distributed.from_main(decide, like=np.int32(0))
-        if replace:
-            self.best.reload()
-            self.best.save(detector.step, args=_items(detector, {"AP": ap}))
+    def _is_best(self, detector: Detector, ap: float) -> bool:
+        there = steps(self.run.best)
+        if not there:
+            return True
+        path = self.run.best / str(there[-1])
+        try:
+            meta = read_meta(path)
+            read_arrays(path, meta, "params", with_frozen(detector.variables))
+        except CheckpointError as error:
+            logger.error("%s; the parameters of step %d replace it", error, detector.step)
+            set_aside(path)
+            return True
+        return detector.step > there[-1] and ap >= meta.get("AP", 0.0)
 
     def preempted(self, step: int) -> bool:
         """Whether any process of this run was asked to stop, by now; to be called every step."""
@@ -107,7 +107,26 @@ class Checkpoints:
     def close(self) -> None:
         """Waits until all is written."""
         self.latest.close()
-        self.best.close()
+        if self.best is not None:
+            self.best.close()
+
+
+def _best_of(run: Run) -> _Manager:
+    """For `best/`, which only the main process writes, whatever the others do meanwhile."""
+    run.best.mkdir(parents=True, exist_ok=True)
+    options = Options(
+        max_to_keep=1,
+        create=False,
+        enable_async_checkpointing=False,
+        multiprocessing_options=_alone(),
+    )
+    return _Manager(run.best.absolute(), options=options)
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Of this process, without the others."""
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
 
 
 def save_detector(detector: Detector, run: Run) -> None:
@@ -219,9 +238,7 @@ def read_arrays(path: Path, meta: Tree, item: str, shapes: Any) -> Any:
     if described is not None:
         described = {k: v for k, v in described.items() if k.startswith(f"{item}/")}
         _check_model(path, checksums.mismatch(described, {item: shapes}))
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=jax.process_index(), active_processes={jax.process_index()}
-    )
+    alone = _alone()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
     wanted = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), shapes)
     _silence_orbax()

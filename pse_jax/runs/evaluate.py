@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from pse_jax import distributed, progress
+from pse_jax import coordination, distributed, job, progress
 from pse_jax.config import Config
 from pse_jax.data.dataset import Dataset
 from pse_jax.detector import Detector
@@ -20,7 +20,7 @@ from pse_jax.runs.agreement import check_agreement
 from pse_jax.runs.checkpoint import find
 from pse_jax.runs.folder import Run, changes, detections_file, numbers_file
 from pse_jax.runs.load import load_run, open_val
-from pse_jax.runs.predict import predict
+from pse_jax.runs.predict import gather, predict
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 NO_MATTER = ("name", "train.", "optimizer.", "data.cache_dir", "data.threads", "data.prefetch")
 
 
-def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any]:
+def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any] | None:
     """Evaluates, logs a table and writes OUT/eval_STEP.json and OUT/detections_STEP.json.
 
     Args:
@@ -38,14 +38,19 @@ def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any]:
 
     Returns:
         COCO's numbers, correlations, the ranking oracle's AP in [0, 1], counts; None where there is
-        no number; the same on every process.
+        no number. On the main process alone, which scores; the others get None, and may go on.
 
     Raises:
         WriteError: if a file cannot be written; then neither is.
     """
     started = time.perf_counter()
-    predicted = predict(detector, dataset)
+    predicted = gather(predict(detector, dataset))
     predicting = time.perf_counter() - started
+    if predicted is None:
+        logger.info("step %d is looked at; the main process scores it", detector.step)
+        return None
+    if predicted.images != len(dataset):
+        raise AssertionError(f"{predicted.images} of {len(dataset)} images were looked at")
     numbers = nan_to_none(score(dataset, predicted.results))
     numbers = {"step": detector.step, **numbers, "unreadable_images": predicted.unreadable}
     if dataset.note:
@@ -56,16 +61,12 @@ def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any]:
             len(predicted.unreadable),
             predicted.unreadable[:20],
         )
-
-    def write() -> None:
-        detections = json.dumps(predicted.results.to_coco(dataset))
-        contents: dict[Path, str | bytes] = {
-            detections_file(out, detector.step): detections,
-            numbers_file(out, detector.step): json.dumps(numbers, indent=2) + "\n",
-        }
-        write_together(contents, f"the evaluation of step {detector.step}")
-
-    distributed.on_main(write)
+    detections = json.dumps(predicted.results.to_coco(dataset))
+    contents: dict[Path, str | bytes] = {
+        detections_file(out, detector.step): detections,
+        numbers_file(out, detector.step): json.dumps(numbers, indent=2) + "\n",
+    }
+    write_together(contents, f"the evaluation of step {detector.step}")
     logger.info(
         "evaluated %d images in %s (%s of them predicting)\n%s",
         len(dataset),
@@ -79,7 +80,7 @@ def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any]:
 def evaluate_run(
     run: Run, config: Config, checkpoint: str, out: Path | None = None
 ) -> dict[str, Any]:
-    """Evaluates a checkpoint of a run on the validation data; returns what `evaluate` does.
+    """Evaluates a checkpoint of a run on the validation data; returns its numbers everywhere.
 
     Where the configuration is the run's and the checkpoint its newest, the run's own files are
     written. Everything else goes to a folder of its own, beside evaluation.json, which says what
@@ -120,8 +121,9 @@ def evaluate_run(
     distributed.on_main(make)
     with progress.log_to(folder / "eval.log" if distributed.is_main() else None):
         what = "".join(f", config.{path}={b}" for path, (_, b) in changed.items())
+        logger.info(job.description())
         logger.info("evaluating step %d of %d%s, into %s", detector.step, newest, what, folder)
-        return evaluate(detector, dataset, folder)
+        return coordination.share(evaluate(detector, dataset, folder))
 
 
 def _name(step: int, changed: dict[str, tuple[Any, Any]]) -> str:

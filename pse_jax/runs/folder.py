@@ -73,7 +73,12 @@ class Run:
 
     def check_held(self) -> None:
         """Raises LockError, on every process, if the folder was taken over by another job."""
-        distributed.on_main(lambda: self.lock and self.lock.check())
+        distributed.on_main(self.check_held_here)
+
+    def check_held_here(self) -> None:
+        """Raises LockError, on the main process alone, if the folder was taken over."""
+        if self.lock:
+            self.lock.check()
 
     def _safe(self) -> str:
         if there := steps(self.checkpoints):

@@ -11,7 +11,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from pse_jax import distributed, models, progress, stopping
+from pse_jax import coordination, distributed, job, models, progress, stopping
 from pse_jax.config import Config
 from pse_jax.config_checks import validate
 from pse_jax.data import sources, survey
@@ -60,6 +60,7 @@ def train(
         origin = resume.check_origin(run, from_checkpoint)
         run.claim(config, allow_change)
         with progress.log_to(run.log if distributed.is_main() else None):
+            logger.info("%-11s %s", "job", job.description())
             return _train(config, run, rows, origin)
 
 
@@ -110,13 +111,16 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
         detector = Detector(config, categories, state.variables, step)
         checkpoints.save(detector, state.training, report.window())
 
-    def evaluate_now(step: int) -> dict[str, Any]:
+    def evaluate_now(step: int) -> dict[str, Any] | None:
+        """The numbers, on the main process, which scores; the others go on."""
         detector = Detector(config, categories, state.variables, step)
         save(step)
         checkpoints.wait()
         with stopping.nothing_to_save(f"during the evaluation of step {step}, which is saved"):
             numbers = evaluate(detector, val_set, run.folder)
-        run.check_held()
+        if numbers is None:
+            return None
+        run.check_held_here()
         checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
         # The row comes last: where it is, the evaluation is complete.
         report.writer.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})
@@ -139,7 +143,7 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
             report.clock.start()
         for step, batch in enumerate(report.clock.timed(incoming), start + 1):
             state, scalars = train_step(state, distributed.to_devices(batch, mesh))
-            stopping.save_from_now_on(distributed.stop_all)
+            stopping.save_from_now_on(coordination.stop_all)
             report.step(step, scalars, compiled=train_step._cache_size())  # pyright: ignore
             if step % config.train.checkpoint_every == 0 or step == total:
                 save(step)
@@ -151,7 +155,7 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
                 report.clock.start()
         if step >= total:
             report.close_window(step)
-            return evaluate_now(step)
+            return coordination.share(evaluate_now(step))
         checkpoints.wait()
         logger.warning("asked to stop: step %d is saved; the same command resumes", step)
         return None

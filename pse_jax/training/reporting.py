@@ -44,11 +44,9 @@ class Reporter:
         config, dataset = self.config, self.dataset
         total, trainable = models.count_parameters(params, config.model)
         canvases = ", ".join(f"{w}x{h}" for h, w in self.plan.buckets.shapes_hw)
-        described = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
         resumed = " (resumed from a checkpoint)" if self.start else ""
         facts = {
             "run": f"{config.name}, seed {config.seed}, in {self.run.folder}",
-            "devices": f"{described}, {jax.process_count()} process(es)",
             "train data": f"{len(dataset)} images, {len(dataset.labels)} boxes, "
             f"{len(dataset.categories)} classes ({dataset.source})",
             "val data": f"{len(val_set)} images ({val_set.source})",

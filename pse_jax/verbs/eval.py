@@ -14,13 +14,14 @@ def main(argv: list[str]) -> int:
     flags.add_checkpoint(parser)
     flags.add_config(parser)
     parser.add_argument("--out", type=flags.path, metavar="DIR", help="folder to write to")
+    flags.add_processes(parser)
     options = flags.parse(parser, argv)
     run, config = flags.run_of(options)
     flags.prepare(config)
 
-    from pse_jax import distributed
+    from pse_jax import job
     from pse_jax.runs.evaluate import evaluate_run
 
-    distributed.initialize()
+    job.join(**flags.processes(options))
     evaluate_run(run, config, options.checkpoint, options.out)
     return 0

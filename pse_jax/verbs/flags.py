@@ -79,6 +79,32 @@ def add_checkpoint(parser: Parser) -> None:
     )
 
 
+def add_processes(parser: Parser) -> None:
+    """How a command joins the other processes of its job, and how long they wait for each other."""
+    group = parser.add_argument_group("several processes (docs/pods.md)")
+    for flag, default, help in (
+        ("--heartbeat", 100, "a process that is silent for so long hangs: all end, and name it"),
+        ("--shutdown-timeout", 300, "processes may end so long after each other"),
+        ("--join-timeout", 300, "processes may start so long after each other"),
+    ):
+        text = f"{help}; {default} s by default"
+        group.add_argument(flag, type=_seconds, metavar="SECONDS", default=default, help=text)
+    text = "a job of one process, though the environment (Slurm, MPI, ...) shows others"
+    group.add_argument("--single-process", action="store_true", help=text)
+
+
+def processes(options: argparse.Namespace) -> dict[str, Any]:
+    """What `job.join` takes, of the flags of `add_processes`."""
+    names = ("heartbeat", "shutdown_timeout", "join_timeout", "single_process")
+    return {name: getattr(options, name) for name in names}
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 1 or more")
+    return int(text)
+
+
 def parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     """The flags; in `.overrides` those that set a field, as `--config.x.y=value`.
 

@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
         help="start the new run in --workdir from this state of another run: parameters, "
         "velocities and step",
     )
+    flags.add_processes(parser)
     options = flags.parse(parser, argv)
     if options.from_checkpoint and not options.workdir:
         parser.error("--from-checkpoint starts a new run: --workdir is missing")
@@ -48,10 +49,10 @@ def main(argv: Sequence[str]) -> int:
 
     workdir, finished = options.workdir or Path("runs", config.name), None
     with stopping.saving(lambda: newest(workdir)):
-        from pse_jax import distributed
+        from pse_jax import job
         from pse_jax.training.loop import train
 
-        distributed.initialize()
+        job.join(**flags.processes(options))
         finished = train(
             config,
             workdir,

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from pse_jax import distributed
+from pse_jax import distributed, job
 from pse_jax.__main__ import main
 from pse_jax.config import from_dict
 from pse_jax.errors import CheckpointError, ConfigError
@@ -164,7 +164,7 @@ def test_an_evaluation_that_is_complete_is_not_repeated(untouched, quick, cache,
 @pytest.mark.slow
 def test_a_training_that_diverged_goes_on_as_its_message_says(cache, tmp_path, capsys, monkeypatch):
     """From the command line: refused, resumed with the flag of the refusal, started elsewhere."""
-    monkeypatch.setattr(distributed, "initialize", lambda: None)  # JAX is in use already
+    monkeypatch.setattr(job, "join", lambda **_: None)  # JAX is in use already
     run, other, untouched = (tmp_path / name for name in ("run", "other", "untouched"))
     train(config_of(cache), untouched)
     run.mkdir()

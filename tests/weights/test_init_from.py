@@ -113,10 +113,10 @@ def test_weights_of_other_networks_are_refused(tmp_path):
 PROGRAM = """
 import sys
 import numpy as np
-from pse_jax import distributed
+from pse_jax import distributed, job
 from pse_jax.errors import UserError, WeightsError
 
-distributed.initialize()
+job.join()
 like = {"a": np.zeros(3, np.float32), "b": np.zeros((), np.int32)}
 
 def read():
