@@ -54,7 +54,7 @@ def train(
     validate(config)
     run = Run(Path(folder).expanduser())
     run.make()  # before devices are touched
-    rows = distributed.local_rows(config.data.batch_size)
+    rows = distributed.local_rows(config.data.batch_size, config.train.accumulate)
     distributed.local_rows(config.inference.batch_size)
     with run.writing():
         origin = resume.check_origin(run, from_checkpoint)
