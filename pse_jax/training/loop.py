@@ -72,7 +72,8 @@ def _new_state(
     )
     # rbg compiles several times faster than the default generator, of which init needs a lot.
     state = create(jax.random.key(config.seed, impl="rbg"))
-    return dataclasses.replace(state, **initial_variables(config, state.variables, mesh))
+    state = dataclasses.replace(state, **initial_variables(config, state.variables, mesh))
+    return state.averaging(config.optimizer.ema_decay > 0)
 
 
 def _open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan]:
