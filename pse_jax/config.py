@@ -22,12 +22,16 @@ class Bound:
     holds: Callable[[Any], bool]
 
 
+def _distinct(values: tuple[int, ...]) -> bool:
+    return min(values, default=1) > 0 and len(set(values)) == len(values)
+
+
 POSITIVE = Bound("greater than 0", lambda v: v > 0)
 NON_NEGATIVE = Bound("0 or greater", lambda v: v >= 0)
 INSIDE = Bound("inside (0, 1)", lambda v: 0 < v < 1)
 INCREASING = Bound("greater than 0 and strictly increasing", lambda v: all(map(lt, (0, *v), v)))
 DECAY = Bound("0 or greater and less than 1", lambda v: 0 <= v < 1)
-DISTINCT = Bound("greater than 0 and all different", lambda v: min((1, *v)) > 0 and len({*v}) == len(v))
+DISTINCT = Bound("greater than 0 and all different", _distinct)
 
 Positive = Annotated[float, POSITIVE]
 PositiveInt = Annotated[int, POSITIVE]
@@ -101,8 +105,6 @@ class OptimizerConfig:
     """SGD with PyTorch's semantics, and the learning-rate schedule."""
 
     learning_rate: Positive = 0.01
-    base_batch: PositiveInt = 16  # the data.batch_size that learning_rate is meant for; for another
-    batch_rule: Literal["none", "linear"] = "none"  # linear: times batch_size / base_batch
     momentum: Share = 0.9
     weight_decay: NonNegative = 1e-4
     bias_lr_factor: NonNegative = 2.0  # biases learn this much faster ...
@@ -115,6 +117,8 @@ class OptimizerConfig:
     warmup_factor: NonNegative = 1 / 3
     warmup: Literal["constant", "linear"] = "constant"  # from warmup_factor
     clip_norm: NonNegative = 0.0  # global gradient norm; 0: no clipping, as in FCOS
+    base_batch: PositiveInt = 16  # the data.batch_size that learning_rate is meant for; for another
+    batch_rule: Literal["none", "linear"] = "none"  # linear: it is times batch_size / base_batch
     # of the averaged parameters, which are evaluated, kept in best/ and exported; 0: no average
     ema_decay: Annotated[float, DECAY] = 0.0
 

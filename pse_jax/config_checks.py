@@ -114,7 +114,8 @@ def _wanted(path: str) -> str:
     if not parts:
         return KINDS[kind] + (f", such as {default}" if kind in (int, float) else "")
     count = "" if ... in parts else f"{len(parts)} "
-    return f"{count}{KINDS[parts[0]].removeprefix('a ')}s, such as {default}"
+    example = default or (640, 800)
+    return f"{count}{KINDS[parts[0]].removeprefix('a ')}s, such as {example}"
 
 
 def _one_of(choices: Iterable[Any], value: Any) -> str:

@@ -147,7 +147,7 @@ def test_an_average_that_begins_in_mid_run_begins_with_the_parameters(saved, one
 
 def test_changing_the_average_in_mid_run_has_to_be_named(saved):
     run, _ = saved(config_of(0.0))
-    with pytest.raises(ConfigError, match="--allow-change=optimizer.ema_decay"):
+    with pytest.raises(ConfigError, match=r"--allow-change=optimizer\.ema_decay"):
         run.claim(config_of(0.9))
     run.claim(config_of(0.9), ["optimizer.ema_decay"])
 
