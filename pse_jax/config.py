@@ -22,10 +22,16 @@ class Bound:
     holds: Callable[[Any], bool]
 
 
+def _distinct(values: tuple[int, ...]) -> bool:
+    return min(values, default=1) > 0 and len(set(values)) == len(values)
+
+
 POSITIVE = Bound("greater than 0", lambda v: v > 0)
 NON_NEGATIVE = Bound("0 or greater", lambda v: v >= 0)
 INSIDE = Bound("inside (0, 1)", lambda v: 0 < v < 1)
 INCREASING = Bound("greater than 0 and strictly increasing", lambda v: all(map(lt, (0, *v), v)))
+DECAY = Bound("0 or greater and less than 1", lambda v: 0 <= v < 1)
+DISTINCT = Bound("greater than 0 and all different", _distinct)
 
 Positive = Annotated[float, POSITIVE]
 PositiveInt = Annotated[int, POSITIVE]
@@ -58,7 +64,8 @@ class ModelConfig:
     grid: Literal["center", "torchvision"] = "center"  # where locations lie: points.py
     prior: Annotated[float, INSIDE] = 0.01  # initial score of every class (focal loss, sec. 3.3)
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # compute type; auto: bfloat16 off CPU
-    remat: bool = False  # recompute the backbone's activations in the backward pass: less memory
+    # compute the activations of backbone and towers again in the backward pass: less memory
+    remat: bool = False
     channel_order: Literal["rgb", "bgr"] = "bgr"  # of the network's input; files are decoded to RGB
     pixel_mean: Triple = (102.9801, 115.9465, 122.7717)  # in channel_order
     pixel_std: Annotated[Triple, Bound("greater than 0", lambda v: min(v) > 0)] = (1.0, 1.0, 1.0)
@@ -110,6 +117,10 @@ class OptimizerConfig:
     warmup_factor: NonNegative = 1 / 3
     warmup: Literal["constant", "linear"] = "constant"  # from warmup_factor
     clip_norm: NonNegative = 0.0  # global gradient norm; 0: no clipping, as in FCOS
+    base_batch: PositiveInt = 16  # the data.batch_size that learning_rate is meant for; for another
+    batch_rule: Literal["none", "linear"] = "none"  # linear: it is times batch_size / base_batch
+    # of the averaged parameters, which are evaluated, kept in best/ and exported; 0: no average
+    ema_decay: Annotated[float, DECAY] = 0.0
 
 
 @dataclasses.dataclass
@@ -162,12 +173,18 @@ class DataConfig:
     resize: Literal["fcos", "detectron2", "mmdet", "torchvision"] = "fcos"  # rounding and filter
     short_side: PositiveInt = 800  # px; the short side is resized to this ...
     long_side: PositiveInt = 1333  # ... unless the long side would exceed this
+    # px; in training, the short side of each batch is one of these, at random; none: short_side
+    jitter: Annotated[tuple[int, ...], DISTINCT] = ()
     buckets: PositiveInt = 4  # most static image shapes, chosen from the data set's sizes
     batch_size: PositiveInt = 16  # images per step, over all devices
     flip: Share = 0.5  # probability of a horizontal flip
     keep_empty: bool = False  # train on images without objects too; the reference drops them
+    # images of classes that fewer than this share of the images show are seen more often an epoch,
+    # sqrt(threshold / share) times (LVIS: 0.001); 0: never
+    repeat_threshold: Share = 0.0
     threads: PositiveInt = 8  # that decode and resize
     prefetch: PositiveInt = 4  # batches prepared ahead
+    cache_gb: NonNegative = 0.0  # GB (1e9 bytes) a process for decoded training images; 0: none
 
 
 @dataclasses.dataclass
@@ -188,7 +205,9 @@ class InferenceConfig:
 
 @dataclasses.dataclass
 class TrainConfig:
-    """How often things happen, in steps."""
+    """How often things happen, in steps; and what changes no result."""
+
+    accumulate: PositiveInt = 1  # parts in which a batch passes the network, for want of memory
 
     log_every: PositiveInt = 20
     checkpoint_every: PositiveInt = 1000

@@ -41,6 +41,11 @@ def validate(config: Config) -> None:
     _require(ordered, config, "data.shapes.smallest", must_be)
     ordered, must_be = data.short_side <= data.long_side, f"at most long_side ({data.long_side})"
     _require(ordered, config, "data.short_side", must_be)
+    ordered = max(data.jitter, default=0) <= data.long_side
+    _require(ordered, config, "data.jitter", f"at most long_side ({data.long_side}), each")
+    even, must_be = data.batch_size % config.train.accumulate == 0, "a divisor of data.batch_size "
+    _require(even, config, "train.accumulate", f"{must_be}({data.batch_size})")
+    table.check_parts(config.loss, config.train.accumulate)
 
 
 def override(config: Config, flags: Sequence[str]) -> Config:
@@ -109,7 +114,8 @@ def _wanted(path: str) -> str:
     if not parts:
         return KINDS[kind] + (f", such as {default}" if kind in (int, float) else "")
     count = "" if ... in parts else f"{len(parts)} "
-    return f"{count}{KINDS[parts[0]].removeprefix('a ')}s, such as {default}"
+    example = default or (640, 800)
+    return f"{count}{KINDS[parts[0]].removeprefix('a ')}s, such as {example}"
 
 
 def _one_of(choices: Iterable[Any], value: Any) -> str:

@@ -28,18 +28,23 @@ def split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def local_rows(batch_size: int) -> slice:
+def local_rows(batch_size: int, parts: int = 1) -> slice:
     """The rows of a global batch that this process loads.
 
+    Args:
+        batch_size: images, over all processes.
+        parts: in which they pass the network.
+
     Raises:
-        UserError: if the batch does not divide evenly among the devices.
+        UserError: if the batch, or a part of it, does not divide evenly among the devices.
     """
     devices = jax.device_count()
-    if batch_size % devices:
-        near = max(batch_size // devices, 1) * devices
+    if batch_size % (devices * parts):
+        near = max(batch_size // (devices * parts), 1) * devices * parts
+        divided, whole = f" in {parts} parts" * (parts > 1), batch_size // parts
         raise UserError(
-            f"a batch of {batch_size} images does not divide among {devices} devices; "
-            f"try {near}, or a number of devices that divides {batch_size}"
+            f"a batch of {batch_size} images{divided} does not divide among {devices} devices; "
+            f"try {near}, or a number of devices that divides {whole}"
         )
     rows = batch_size // jax.process_count()
     return slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)

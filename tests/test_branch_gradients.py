@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from pse_jax import models
-from pse_jax.training.step import batch_losses
+from pse_jax.training.objective import batch_losses
 
 LOCALISATION = ("head/box_tower", "head/box_conv", "head/scales")
 CLASSIFICATION = ("head/class_tower", "head/class_conv")

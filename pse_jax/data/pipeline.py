@@ -10,6 +10,7 @@ import numpy as np
 from pse_jax import distributed
 from pse_jax.config import Config
 from pse_jax.data import transforms
+from pse_jax.data.cache import PixelCache
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.plan import Buckets, EvalPlan, PlannedBatch, TrainPlan, buckets_for
 from pse_jax.errors import ImageError
@@ -25,6 +26,7 @@ class Row:
     shape_hw: tuple[int, int]
     flipped: bool
     valid: bool
+    scale: int = 0  # of the plan's
 
 
 class _Rows:
@@ -45,7 +47,11 @@ class _Rows:
             cached = self.cached = (step, self.plan[self.start + step])
         batch, row = cached[1], self.rows.start + offset
         return Row(
-            int(batch.images[row]), batch.shape_hw, bool(batch.flipped[row]), bool(batch.valid[row])
+            int(batch.images[row]),
+            batch.shape_hw,
+            bool(batch.flipped[row]),
+            bool(batch.valid[row]),
+            batch.scale,
         )
 
 
@@ -53,7 +59,13 @@ def _hw(pair: np.ndarray) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def load_row(row: Row, dataset: Dataset, buckets: Buckets, capacity: int) -> dict[str, np.ndarray]:
+def load_row(
+    row: Row,
+    dataset: Dataset,
+    buckets: Buckets,
+    capacity: int,
+    cache: PixelCache | None = None,
+) -> dict[str, np.ndarray]:
     """One image with its boxes, resized, flipped and padded.
 
     An image that cannot be decoded becomes an empty row that the loss and the evaluation leave out
@@ -64,7 +76,7 @@ def load_row(row: Row, dataset: Dataset, buckets: Buckets, capacity: int) -> dic
     unreadable = False
     if row.valid:
         try:
-            pixels = dataset.pixels_of(row.image)
+            pixels = (cache or dataset).pixels_of(row.image)
         except (ImageError, OSError) as error:
             logger.error("image id %d is left out: %s", dataset.image_ids[row.image], error)
             unreadable = True
@@ -93,6 +105,7 @@ def batches(
     threads: int,
     prefetch: int,
     start: int = 0,
+    cache: PixelCache | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of every batch of the plan, from step `start` on.
 
@@ -103,12 +116,13 @@ def batches(
         threads: that decode and resize.
         prefetch: batches that they may be ahead.
         start: first step.
+        cache: of the data set's images.
     """
     count = rows.stop - rows.start
     if start >= len(plan):
         return
     source = grain.MapDataset.source(_Rows(plan, start, rows)).map(
-        lambda row: load_row(row, dataset, plan.buckets, dataset.capacity)
+        lambda row: load_row(row, dataset, plan.scales[row.scale], dataset.capacity, cache)
     )
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch * count)
     yield from source.to_iter_dataset(options).batch(count)

@@ -6,12 +6,13 @@ another number of processes, and sees the same batches.
 
 import dataclasses
 import logging
-from functools import lru_cache
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from pse_jax.config import DataConfig
+from pse_jax.data.epochs import ONE, Once, Repeated
 from pse_jax.data.transforms import resized_hw
 from pse_jax.points import ALIGNMENT
 
@@ -36,6 +37,7 @@ class PlannedBatch:
     images: Int[np.ndarray, " b"]  # indices into the data set
     flipped: Bool[np.ndarray, " b"]
     valid: Bool[np.ndarray, " b"]
+    scale: int = 0  # index into the plan's `scales`
 
 
 def choose_buckets(
@@ -50,17 +52,34 @@ def choose_buckets(
     Starts with one canvas for every size that occurs (rounded up to multiples of 32) and merges,
     one pair at a time, the two whose union costs the fewest padded pixels over the data set.
     """
-    resized = np.array(
-        [resized_hw(int(h), int(w), short_side, long_side, rule) for h, w in sizes_hw]
+    resized = resized_sizes(sizes_hw, short_side, long_side, rule)
+    shapes, member, counts = np.unique(
+        _rounded(resized), axis=0, return_inverse=True, return_counts=True
     )
-    rounded = -(-resized // ALIGNMENT) * ALIGNMENT
-    shapes, member, counts = np.unique(rounded, axis=0, return_inverse=True, return_counts=True)
     member = member.reshape(-1)
     while len(shapes) > count:
         pairs = [(i, j) for i in range(len(shapes)) for j in range(i)]
         a, b = min(pairs, key=lambda pair: _padding(shapes, counts, *pair))
         shapes, counts, member = _merged(shapes, counts, member, a, b)
     return Buckets(_pairs(shapes), resized, member, rule)
+
+
+def resized_sizes(
+    sizes_hw: Int[np.ndarray, "n 2"], short_side: int, long_side: int, rule: str = "fcos"
+) -> Int[np.ndarray, "n 2"]:
+    """The sizes of images after resizing, px."""
+    return np.array([resized_hw(int(h), int(w), short_side, long_side, rule) for h, w in sizes_hw])
+
+
+def _rounded(hw: np.ndarray) -> np.ndarray:
+    return -(-hw // ALIGNMENT) * ALIGNMENT
+
+
+def rescaled(buckets: Buckets, resized: Int[np.ndarray, "n 2"]) -> Buckets:
+    """The same buckets of the same images, resized to other sizes, on canvases that hold these."""
+    kinds = range(len(buckets.shapes_hw))
+    shapes = [_rounded(resized[buckets.bucket == k].max(axis=0)) for k in kinds]
+    return dataclasses.replace(buckets, shapes_hw=_pairs(np.array(shapes)), resized_hw=resized)
 
 
 def fill_batches(buckets: Buckets, batch_size: int) -> Buckets:
@@ -107,43 +126,89 @@ def buckets_for(sizes_hw: Int[np.ndarray, "n 2"], data: DataConfig) -> Buckets:
 
 
 class TrainPlan:
-    """Endless shuffled batches, each within one bucket.
+    """Endless shuffled batches, each within one bucket and at one scale.
 
     Buckets take turns so that after any number of steps each has had its share of the images, and
-    every image of a bucket is used once before any is used twice. No batch holds an image twice,
-    unless the whole data set is smaller than a batch: then each holds all as equally as can be.
+    every image of a bucket is used once before any is used twice; with `factors`, as often in an
+    epoch as these say. No batch holds an image twice, unless the whole data set is smaller than a
+    batch, then each holds all as equally as can be; or unless an epoch has an image in as many
+    copies as batches.
     """
 
-    def __init__(self, buckets: Buckets, batch_size: int, seed: int, flip: float, steps: int):
+    def __init__(
+        self,
+        buckets: Buckets,
+        batch_size: int,
+        seed: int,
+        flip: float,
+        steps: int,
+        jitter: Sequence[Int[np.ndarray, "n 2"]] = (),
+        factors: Float[np.ndarray, " n"] | None = None,
+    ):
+        """Plans all batches.
+
+        Args:
+            buckets: of all images, at the size at which they are evaluated.
+            batch_size: images, over all processes.
+            seed: of the run.
+            flip: probability of a flip.
+            steps: batches; a longer plan begins as a shorter one.
+            jitter: sizes of the resized images, one array for each scale that is drawn from.
+            factors: how often an epoch has each image on average, at least 1; None: once.
+        """
         _say(buckets, filled := fill_batches(buckets, batch_size), batch_size)
         buckets = filled
         self.buckets, self.batch_size, self.seed, self.flip = buckets, batch_size, seed, flip
+        self.scales = tuple(rescaled(buckets, sizes) for sizes in jitter) or (buckets,)
         self.members = [np.flatnonzero(buckets.bucket == k) for k in range(len(buckets.shapes_hw))]
-        share = np.array([len(m) for m in self.members]) / len(buckets.bucket)
+        weights = [len(m) if factors is None else _total(factors[m]) for m in self.members]
+        self.epoch = sum(weights)  # images of an epoch; with factors, on average
+        share = np.array(weights) / self.epoch
         drawn = np.zeros(len(share), int)
         self.turns = np.zeros((steps, 2), int)  # bucket, and how often it was drawn before
         for step in range(steps):
             k = int(np.argmax((step + 1) * share - drawn))  # the one that is most behind
             self.turns[step] = k, drawn[k]
             drawn[k] += 1
+        self.orders = [
+            Once(len(m), batch_size, seed, k)
+            if factors is None
+            else Repeated(factors[m], batch_size, seed, k)
+            for k, m in enumerate(self.members)
+        ]
 
     def __len__(self) -> int:
         return len(self.turns)
 
     def __getitem__(self, step: int) -> PlannedBatch:
         bucket, turn = (int(v) for v in self.turns[step])
-        members = self.members[bucket]
-        positions = turn * self.batch_size + np.arange(self.batch_size)
-        epochs, places = np.divmod(positions, len(members))
-        size = len(members)
-        order = [
-            members[_order(self.seed, bucket, int(e), size, self.batch_size)[p]]
-            for e, p in zip(epochs, places, strict=True)
-        ]
+        order, begin = self.orders[bucket], turn * self.batch_size
+        places = [order.at(position) for position in range(begin, begin + self.batch_size)]
         flips = np.random.default_rng((self.seed, 1, step)).random(self.batch_size) < self.flip
+        scale = int(np.random.default_rng((self.seed, 2, step)).integers(len(self.scales)))
         return PlannedBatch(
-            self.buckets.shapes_hw[bucket], np.array(order), flips, np.ones(self.batch_size, bool)
+            self.scales[scale].shapes_hw[bucket],
+            self.members[bucket][places],
+            flips,
+            np.ones(self.batch_size, bool),
+            scale,
         )
+
+    @property
+    def shapes_hw(self) -> list[tuple[int, int]]:
+        """All shapes that a batch may have, the largest first: each is compiled once."""
+        shapes = {shape for scale in self.scales for shape in scale.shapes_hw}
+        return sorted(shapes, key=lambda hw: (-hw[0] * hw[1], hw))
+
+    @property
+    def largest(self) -> Buckets:
+        """The buckets of the scale with the largest canvas."""
+        return max(self.scales, key=lambda scale: max(h * w for h, w in scale.shapes_hw))
+
+
+def _total(factors: Float[np.ndarray, " n"]) -> float:
+    """Their sum, as `Repeated` counts: exact."""
+    return int(np.round(factors * ONE).astype(np.int64).sum()) / ONE
 
 
 def _say(given: Buckets, used: Buckets, batch: int) -> None:
@@ -160,36 +225,11 @@ def _say(given: Buckets, used: Buckets, batch: int) -> None:
         )
 
 
-@lru_cache(maxsize=64)
-def _permutation(seed: int, bucket: int, epoch: int, size: int) -> Int[np.ndarray, " n"]:
-    return np.random.default_rng((seed, 0, bucket, epoch)).permutation(size)
-
-
-@lru_cache(maxsize=64)
-def _order(seed: int, bucket: int, epoch: int, size: int, batch: int) -> Int[np.ndarray, " n"]:
-    """The order of a bucket's images in one epoch: a permutation that repeats none within a batch.
-
-    An epoch may begin in the middle of a batch. What the last epoch put into that batch changes
-    places with the next images that it did not; the end of an epoch never changes.
-    """
-    begun = epoch * size % batch  # rows of the first batch that the last epoch has filled
-    if batch < size < 2 * batch:  # too few to choose from: always the same order, without repeats
-        return _permutation(seed, bucket, 0, size)
-    order = _permutation(seed, bucket, epoch, size)
-    if begun and size > batch:
-        repeated = np.isin(order, _permutation(seed, bucket, epoch - 1, size)[-begun:])
-        first = np.flatnonzero(repeated[: batch - begun])
-        others = np.flatnonzero(~repeated[batch - begun :])[: len(first)] + batch - begun
-        order = order.copy()
-        order[first], order[others] = order[others], order[first]
-    return order
-
-
 class EvalPlan:
     """Every image once, in batches of one bucket; the last batch of a bucket is filled up."""
 
     def __init__(self, buckets: Buckets, batch_size: int):
-        self.buckets = buckets
+        self.buckets, self.scales = buckets, (buckets,)
         self.batches: list[PlannedBatch] = []
         for k, shape in enumerate(buckets.shapes_hw):
             members = np.flatnonzero(buckets.bucket == k)

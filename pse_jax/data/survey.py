@@ -107,25 +107,45 @@ def sizes(dataset: Dataset, which: Int[np.ndarray, " k"]) -> str:
     return ", ".join(shown) + (", ..." if len(which) > EXAMPLES_SHOWN else "")
 
 
-def look(dataset: Dataset, buckets: Buckets, config: Config, batch_size: int) -> None:
+def look(
+    dataset: Dataset, buckets: Buckets, config: Config, batch_size: int, cached: int = 0
+) -> None:
     """Logs what stands out before the first step.
+
+    Args:
+        dataset: to be looked at.
+        buckets: of its images.
+        config: of the run.
+        batch_size: images, over all processes.
+        cached: bytes of this process that hold decoded images.
 
     Raises:
         DataError: if batches cannot fit into memory, with the numbers and the remedy.
     """
     for sentence in (*misread_boxes(dataset), *odd_sizes(dataset, buckets)):
         logger.warning("%s: %s", dataset.source, sentence)
-    require_memory(dataset, buckets, config, batch_size)
+    require_memory(dataset, buckets, config, batch_size, cached)
     _announce_photos(dataset, config.data.threads)
 
 
-def require_memory(dataset: Dataset, buckets: Buckets, config: Config, batch_size: int) -> None:
-    """Raises DataError if batches cannot fit into memory, with the numbers and the remedy."""
+def require_memory(
+    dataset: Dataset, buckets: Buckets, config: Config, batch_size: int, cached: int = 0
+) -> None:
+    """Raises DataError if batches cannot fit into memory, with the numbers and the remedy.
+
+    Args:
+        dataset: whose images make up the batches.
+        buckets: of these.
+        config: of the run.
+        batch_size: images of all devices together.
+        cached: bytes that decoded images may take beside them.
+    """
     needed = need(buckets, config, batch_size)
     host, device = _memory()
-    ahead = needed.ahead // jax.process_count()
+    ahead = needed.ahead // jax.process_count() + cached
+    of_these = f", {cached / 1e9:,.1f} GB of that for config.data.cache_gb" if cached else ""
     places = (
-        (ahead, host, "this machine's memory, prepared ahead"),
+        (ahead, host, f"this machine's memory, prepared ahead{of_these}"),
         (needed.device, device, "the devices' memory for pixels and the first layer alone"),
     )
     height, width = needed.shape_hw
@@ -136,7 +156,8 @@ def require_memory(dataset: Dataset, buckets: Buckets, config: Config, batch_siz
                 f"{dataset.source}: batches of {batch_size} images, padded to {width}x{height} px, "
                 f"need {bytes_ / 1e9:,.1f} GB of {where}, and there are {limit / 1e9:,.1f} GB; "
                 "lower config.data.batch_size (or inference.batch_size), prefetch or long_side, or "
-                f"take out the largest images: {sizes(dataset, widest)}"
+                f"{'cache_gb, or ' if cached else ''}take out the largest images: "
+                f"{sizes(dataset, widest)}"
             )
 
 

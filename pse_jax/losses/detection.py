@@ -38,8 +38,33 @@ class Losses:
         return self.classification + self.box + self.association + self.quality
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Divisors:
+    """What the sums over a batch are divided by; known before the network has said anything."""
+
+    positives: Float[Array, ""]  # Npos, at least 1
+    box: Float[Array, ""]  # the same, or the sum of centre-ness weights, of the box loss
+
+
+def divisors(targets: Targets, image_valid: Bool[Array, " b"], config: Config) -> Divisors:
+    """The divisors of a batch; a batch that is computed in parts has one pair for all of them."""
+    positive = targets.positive & image_valid[:, None]
+    count = jnp.maximum(positive.sum(dtype=jnp.float32), 1.0)
+    if not config.loss.box_by_centerness:
+        return Divisors(count, count)
+    # FCOS (fcos_core, loss.py): a weighted mean
+    wanted = _in_units(targets.distances, targets, positive, config)
+    weight = jnp.where(positive, centerness(wanted), 0.0)
+    return Divisors(count, jnp.maximum(weight.sum(), SMALLEST_WEIGHT))
+
+
 def detection_losses(
-    predictions: Predictions, targets: Targets, image_valid: Bool[Array, " b"], config: Config
+    predictions: Predictions,
+    targets: Targets,
+    image_valid: Bool[Array, " b"],
+    config: Config,
+    over: Divisors | None = None,
 ) -> Losses:
     """Focal, IoU and association loss of a batch, all over max(Npos, 1).
 
@@ -48,19 +73,25 @@ def detection_losses(
 
     Under `jit` with a sharded batch the sums are over the global batch, so the losses do not depend
     on the number of devices. Images that are not valid (padding of a batch) contribute nothing.
+
+    Args:
+        predictions: of the network.
+        targets: what they should be.
+        image_valid: which images count.
+        config: which losses.
+        over: the divisors of the whole batch, of which these images are a part: then the losses of
+            the parts add up to those of the batch.
     """
     loss = config.loss
     logits, positive = predictions.class_logits, targets.positive & image_valid[:, None]
-    num_positives = positive.sum(dtype=jnp.float32)
-    divisor = jnp.maximum(num_positives, 1.0)
+    over = divisors(targets, image_valid, config) if over is None else over
 
     classes = jnp.arange(logits.shape[-1])
     one_hot = (targets.label[..., None] == classes) & positive[..., None]  # [b, p, c]
 
     # Away from positives, both boxes are the unit box: no infinities for the mask to hide.
-    unit = targets.stride[..., None] if config.model.distances == "relu" else 1.0
-    distances = jnp.where(positive[..., None], predictions.distances / unit, 1.0)
-    wanted = jnp.where(positive[..., None], targets.distances / unit, 1.0)
+    distances = _in_units(predictions.distances, targets, positive, config)
+    wanted = _in_units(targets.distances, targets, positive, config)
     if loss.box == "iou":
         box = iou_loss(boxes.distance_iou(distances, wanted, smooth=loss.iou_smooth))
     else:
@@ -71,11 +102,8 @@ def detection_losses(
     def total(values: Float[Array, "*n"], mask: Bool[Array, "*n"]) -> Float[Array, ""]:
         return jnp.where(mask, values, 0.0).sum()
 
-    box_divisor = divisor
-    if loss.box_by_centerness:  # FCOS (fcos_core, loss.py): a weighted mean
-        weight = centerness(wanted)
-        box = box * weight
-        box_divisor = jnp.maximum(total(weight, positive), SMALLEST_WEIGHT)
+    if loss.box_by_centerness:
+        box = box * centerness(wanted)
 
     scored = Scored(logits, one_hot, iou, targets)
     classification = CLASSIFICATIONS[loss.classification].function(scored, loss)
@@ -90,21 +118,32 @@ def detection_losses(
         row = ASSOCIATIONS[loss.association]
         association = row.function(Tied(logit, iou, positive), loss)
         if not row.per_batch:
-            association = total(association, positive) / divisor
+            association = total(association, positive) / over.positives
 
     quality = jnp.zeros(())
     if predictions.quality_logits is not None:
         target = QUALITIES[config.model.quality].function(wanted, iou)
         entropy = optax.sigmoid_binary_cross_entropy(predictions.quality_logits, target)
-        quality = total(entropy, positive) / divisor
+        quality = total(entropy, positive) / over.positives
 
     return Losses(
-        classification=total(classification, everywhere) / divisor,
-        box=loss.box_weight * total(box, positive) / box_divisor,
+        classification=total(classification, everywhere) / over.positives,
+        box=loss.box_weight * total(box, positive) / over.box,
         association=association,
         quality=quality,
-        positives=num_positives,
+        positives=positive.sum(dtype=jnp.float32),
     )
+
+
+def _in_units(
+    distances: Float[Array, "b p 4"],
+    targets: Targets,
+    positive: Bool[Array, "b p"],
+    config: Config,
+) -> Float[Array, "b p 4"]:
+    """Distances in the unit of the box loss, px or strides; 1 away from positives."""
+    unit = targets.stride[..., None] if config.model.distances == "relu" else 1.0
+    return jnp.where(positive[..., None], distances / unit, 1.0)
 
 
 def describe_loss(loss: LossConfig, quality: str = "none") -> str:

@@ -184,3 +184,16 @@ def check_pair(loss: LossConfig) -> None:
         f"{loss.classification!r}: {why}. Set config.loss.association=none (or {others}), or "
         "config.loss.classification=focal"
     )
+
+
+def check_parts(loss: LossConfig, parts: int) -> None:
+    """Raises ConfigError for a loss that is no sum over images, if a batch is computed in parts."""
+    for path, rows in (("classification", CLASSIFICATIONS), ("association", ASSOCIATIONS)):
+        row = rows.get(getattr(loss, path))
+        if parts > 1 and row is not None and row.per_batch:
+            raise ConfigError(
+                f"config.train.accumulate={parts} does not go with config.loss.{path}="
+                f"{row.name!r}: it is computed from all positives of a batch at once, and a sum "
+                "over parts would be another loss. Set config.train.accumulate=1, use more devices "
+                "or config.model.remat=true for memory, or choose another loss"
+            )

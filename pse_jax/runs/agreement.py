@@ -20,7 +20,7 @@ from pse_jax.errors import ProcessError
 # Where the data are on this host and how it reads them; what they hold is compared.
 MAY_DIFFER = (
     "data.root", "data.train_annotations", "data.train_images", "data.val_annotations",
-    "data.val_images", "data.cache_dir", "data.threads", "data.prefetch",
+    "data.val_images", "data.cache_dir", "data.threads", "data.prefetch", "data.cache_gb",
 )  # fmt: skip
 LIBRARIES = ("jax", "jaxlib", "flax", "optax")
 FIELDS_SHOWN = 8

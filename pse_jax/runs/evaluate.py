@@ -25,7 +25,8 @@ from pse_jax.runs.predict import gather, predict
 logger = logging.getLogger(__name__)
 
 # Fields that change nothing of what an evaluation finds.
-NO_MATTER = ("name", "train.", "optimizer.", "data.cache_dir", "data.threads", "data.prefetch")
+NO_MATTER = ("name", "train.", "optimizer.", "data.cache_dir", "data.threads", "data.prefetch",
+             "data.cache_gb", "data.jitter", "data.repeat_threshold")  # fmt: skip
 
 
 def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 # A run may resume with other values of these: they change nothing of what it computes, or only
 # say how long.
 MAY_CHANGE = ("name", "train.", "inference.", "data.root", "data.cache_dir", "data.threads",
-              "data.prefetch", "optimizer.steps")  # fmt: skip
+              "data.prefetch", "data.cache_gb", "optimizer.steps")  # fmt: skip
 
 
 class Run:

@@ -15,9 +15,11 @@ from pse_jax import coordination, distributed, job, models, progress, stopping
 from pse_jax.config import Config
 from pse_jax.config_checks import validate
 from pse_jax.data import sources, survey
+from pse_jax.data.cache import PixelCache, cached_ends
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.pipeline import batches
 from pse_jax.data.plan import TrainPlan, buckets_for
+from pse_jax.data.sampling import plan_for
 from pse_jax.detector import Detector
 from pse_jax.runs.agreement import check_agreement
 from pse_jax.runs.checkpoint import Checkpoints
@@ -54,7 +56,7 @@ def train(
     validate(config)
     run = Run(Path(folder).expanduser())
     run.make()  # before devices are touched
-    rows = distributed.local_rows(config.data.batch_size)
+    rows = distributed.local_rows(config.data.batch_size, config.train.accumulate)
     distributed.local_rows(config.inference.batch_size)
     with run.writing():
         origin = resume.check_origin(run, from_checkpoint)
@@ -73,10 +75,11 @@ def _new_state(
     )
     # rbg compiles several times faster than the default generator, of which init needs a lot.
     state = create(jax.random.key(config.seed, impl="rbg"))
-    return dataclasses.replace(state, **initial_variables(config, state.variables, mesh))
+    state = dataclasses.replace(state, **initial_variables(config, state.variables, mesh))
+    return state.averaging(config.optimizer.ema_decay > 0)
 
 
-def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan]:
+def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan, PixelCache]:
     """What to learn from and to be judged by, and all batches; the same in every process."""
     data = sources.locate(config.data)
     train_set, val_set = sources.open_train(data), sources.open_split(data, "val")
@@ -84,20 +87,19 @@ def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan]:
     check_agreement(
         config, {"training data": train_set, "validation data": val_set}, command="train"
     )
-    buckets, steps = buckets_for(train_set.sizes_hw, data), config.optimizer.steps
-    plan = TrainPlan(buckets, data.batch_size, config.seed, data.flip, steps)
-    survey.look(train_set, plan.buckets, config, data.batch_size)
-    val_buckets = buckets_for(val_set.sizes_hw, data)
-    survey.look(val_set, val_buckets, config, config.inference.batch_size)
-    return train_set, val_set, plan
+    plan, val_buckets = plan_for(train_set, config), buckets_for(val_set.sizes_hw, data)
+    cached = int(cached_ends(train_set, data.cache_gb).max(initial=0))
+    survey.look(train_set, plan.largest, config, data.batch_size, cached)
+    survey.look(val_set, val_buckets, config, config.inference.batch_size, cached)
+    return train_set, val_set, plan, PixelCache(train_set, data.cache_gb)
 
 
 def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[str, Any] | None:
     total, mesh = config.optimizer.steps, distributed.make_mesh()
-    train_set, val_set, plan = open_data(config)
+    train_set, val_set, plan, cache = open_data(config)
     categories = train_set.categories
     model = models.create(config.model, len(categories))
-    sgd = optimizer.create(config.optimizer, config.model)
+    sgd = optimizer.create(optimizer.for_batch(config), config.model)
     saved = resume.saved_state(config, run, origin, model, categories, mesh)
     state, window = saved or (_new_state(config, model, sgd, mesh), [])
     checkpoints = Checkpoints(run, config.train.keep_checkpoints)
@@ -130,8 +132,15 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
         every = config.train.eval_every
         return bool(every) and step % every == 0 and 0 < step < total
 
-    threads, prefetch = config.data.threads, config.data.prefetch
-    incoming = batches(train_set, plan, rows=rows, threads=threads, prefetch=prefetch, start=start)
+    incoming = batches(
+        train_set,
+        plan,
+        rows=rows,
+        threads=config.data.threads,
+        prefetch=config.data.prefetch,
+        start=start,
+        cache=cache,
+    )
     step = start
     # The report closes first: it writes what it could not write before, even if the disk is full.
     with contextlib.closing(checkpoints), contextlib.closing(report):

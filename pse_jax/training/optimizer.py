@@ -1,5 +1,6 @@
 """SGD as PyTorch does it, in FCOS's parameter groups, and FCOS's schedule."""
 
+import dataclasses
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -9,8 +10,39 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from pse_jax.config import ModelConfig, OptimizerConfig
+from pse_jax.config import Config, ModelConfig, OptimizerConfig
 from pse_jax.models import is_frozen
+
+
+def for_batch(config: Config) -> OptimizerConfig:
+    """The optimiser with the learning rate for this run's batch, as `batch_rule` says.
+
+    linear: proportional to the batch (Goyal et al., 2017). Steps and milestones stay.
+    """
+    given = config.optimizer
+    if given.batch_rule == "none":
+        return given
+    rate = given.learning_rate * config.data.batch_size / given.base_batch
+    return dataclasses.replace(given, learning_rate=rate)
+
+
+def describe_rate(config: Config) -> str:
+    """The learning rate and, for another batch than it is meant for, what the linear rule says."""
+    given, batch = config.optimizer, config.data.batch_size
+    linear = given.learning_rate * batch / given.base_batch
+    share = f"{batch / given.base_batch:g} of the {given.base_batch} that"
+    if batch == given.base_batch:
+        return f"{given.learning_rate:g}"
+    if given.batch_rule == "linear":
+        return (
+            f"{linear:g} by the linear rule: a batch of {batch} is {share} "
+            f"{given.learning_rate:g} is meant for"
+        )
+    return (
+        f"{given.learning_rate:g}; a batch of {batch} is {share} it is meant for "
+        f"(config.optimizer.base_batch), and the linear rule would give {linear:g}: "
+        "--config.optimizer.batch_rule=linear"
+    )
 
 
 def learning_rate(iteration: Any, config: OptimizerConfig, xp: Any = np) -> Any:

@@ -32,7 +32,7 @@ class Reporter:
         window: list[dict[str, Any]],
     ):
         self.config, self.run, self.dataset, self.plan = config, run, dataset, plan
-        self.start = start
+        self.start, self.optimizer = start, optimizer.for_batch(config)
         self.writer = ScalarWriter(run, start, config.train.tensorboard)
         self.clock = Clock()
         self.pending: list[tuple[int, dict[str, Any]]] = [(m.pop("step"), m) for m in window]
@@ -43,18 +43,23 @@ class Reporter:
         """Logs what this run is, one fact per line."""
         config, dataset = self.config, self.dataset
         total, trainable = models.count_parameters(params, config.model)
-        canvases = ", ".join(f"{w}x{h}" for h, w in self.plan.buckets.shapes_hw)
+        canvases = ", ".join(f"{w}x{h}" for h, w in self.plan.shapes_hw)
         resumed = " (resumed from a checkpoint)" if self.start else ""
+        parts = f" in {config.train.accumulate} parts" if config.train.accumulate > 1 else ""
+        epochs = config.optimizer.steps * config.data.batch_size / self.plan.epoch
         facts = {
             "run": f"{config.name}, seed {config.seed}, in {self.run.folder}",
             "train data": f"{len(dataset)} images, {len(dataset.labels)} boxes, "
             f"{len(dataset.categories)} classes ({dataset.source})",
             "val data": f"{len(val_set)} images ({val_set.source})",
-            "batches": f"{config.data.batch_size} images, padded to {canvases}",
+            "batches": f"{config.data.batch_size} images{parts}, padded to {canvases}",
             "model": f"{total:,} parameters, {trainable:,} trainable",
             "loss": describe_loss(config.loss, config.model.quality),
-            "steps": f"{self.start} to {config.optimizer.steps}{resumed}",
+            "rate": optimizer.describe_rate(config),
+            "steps": f"{self.start} to {config.optimizer.steps}{resumed}; {epochs:.3g} epochs",
         }
+        if decay := config.optimizer.ema_decay:
+            facts["average"] = f"of the parameters, decay {decay:g}: evaluated, saved as the best"
         for name, fact in facts.items():
             logger.info("%-11s %s", name, fact)
 
@@ -98,7 +103,7 @@ class Reporter:
         means = {k: float(v.mean()) for k, v in stacked.items() if k not in ("finite", "bad_steps")}
         means["skipped"] = float(stacked["skipped"][-1])
         means["unreadable"] = float(stacked["unreadable"].sum())
-        means["lr"] = float(optimizer.learning_rate(step, self.config.optimizer))
+        means["lr"] = float(optimizer.learning_rate(step, self.optimizer))
         if self.clock.step_seconds:
             means["images_per_second"] = self.config.data.batch_size / self.clock.step_seconds
         self.writer.write(step, means)

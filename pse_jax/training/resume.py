@@ -66,14 +66,18 @@ def saved_state(
     """
 
     @functools.cache
-    def shapes(clip_norm: float) -> TrainState:
+    def shapes(clip_norm: float, ema_decay: float) -> TrainState:
         sgd = optimizer.create(
             dataclasses.replace(config.optimizer, clip_norm=clip_norm), config.model
         )
-        return jax.eval_shape(lambda key: create_state(model, sgd, key), jax.random.key(0))
+        return jax.eval_shape(
+            lambda key: create_state(model, sgd, key).averaging(ema_decay > 0), jax.random.key(0)
+        )
 
     def like(meta: dict[str, Any]) -> tuple[models.Variables, dict[str, Any]]:
-        state = shapes(meta["config"]["optimizer"].get("clip_norm", config.optimizer.clip_norm))
+        before = meta["config"]["optimizer"]
+        clip_norm = before.get("clip_norm", config.optimizer.clip_norm)
+        state = shapes(clip_norm, before.get("ema_decay", 0.0))
         return state.variables, state.training
 
     if origin is None:
@@ -84,9 +88,10 @@ def saved_state(
         return None
     sources.check_categories(categories, categories_of(saved.meta), "the checkpoint")
     run.record(config, saved.meta["step"], origin)
-    state = TrainState(**saved.variables, **saved.training)
-    now = shapes(config.optimizer.clip_norm).opt_state
-    state = dataclasses.replace(state, opt_state=optimizer.carry_over(state.opt_state, now))
+    state = TrainState.join(saved.variables, saved.training)
+    now = shapes(config.optimizer.clip_norm, config.optimizer.ema_decay)
+    opt_state = optimizer.carry_over(state.opt_state, now.opt_state)
+    state = dataclasses.replace(state, opt_state=opt_state).averaging(now.average is not None)
     return state, [] if origin else saved.meta.get("window", [])
 
 

@@ -7,16 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool
 
 from pse_jax import distributed, models
 from pse_jax.config import Config
-from pse_jax.losses.detection import Losses, detection_losses
-from pse_jax.points import locations
-from pse_jax.targets import Targets, assign
+from pse_jax.training.objective import Batch, gradients
 
-Batch = dict[str, Array]
 Metrics = dict[str, Array]
 
 
@@ -31,23 +28,44 @@ class TrainState:
     opt_state: Any
     bad_steps: Any  # non-finite steps in a row, up to now
     skipped: Any  # non-finite steps altogether
+    average: dict[str, Any] | None = None  # of the parameters over past steps; None: not kept
 
     @property
     def variables(self) -> models.Variables:
-        """What the model needs."""
-        return {"params": self.params, "frozen": self.frozen}
+        """What a detector consists of: the average of the parameters, if there is one."""
+        return {
+            "params": self.params if self.average is None else self.average,
+            "frozen": self.frozen,
+        }
 
     @property
     def training(self) -> dict[str, Any]:
         """Everything else, what only training needs."""
-        everything = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {k: v for k, v in everything.items() if k not in ("params", "frozen")}
+        kept = ("step", "opt_state", "bad_steps", "skipped")
+        rest = {name: getattr(self, name) for name in kept}
+        return rest if self.average is None else {**rest, "params": self.params}
+
+    @staticmethod
+    def join(variables: models.Variables, training: dict[str, Any]) -> "TrainState":
+        """The state whose `variables` and `training` these are."""
+        if "params" not in training:
+            return TrainState(**variables, **training)
+        frozen, average = variables["frozen"], variables["params"]
+        return TrainState(frozen=frozen, average=average, **training)
+
+    def averaging(self, on: bool) -> "TrainState":
+        """The same state with or without an average, which begins with the parameters."""
+        if on == (self.average is not None):
+            return self
+        # A copy: a step takes over the buffers of its state, each of them once.
+        average = jax.tree.map(jnp.copy, self.params) if on else None
+        return dataclasses.replace(self, average=average)
 
 
 def create_state(
     model: models.FCOS, optimizer: optax.GradientTransformation, key: Array
 ) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step, without an average."""
     variables = models.init(model, key)
     return TrainState(
         step=jnp.int32(0),
@@ -59,23 +77,14 @@ def create_state(
     )
 
 
-def batch_losses(
-    variables: models.Variables, batch: Batch, model: models.FCOS, config: Config, mesh: Mesh
-) -> Losses:
-    """The losses of a batch; the targets of an image are computed on the device that holds it."""
-    images = models.preprocess(batch["image"], batch["size_hw"], config.model)
-    predictions: Any = model.apply(variables, images)
-    shape = (batch["image"].shape[1], batch["image"].shape[2])
-    points_xy, levels = (jnp.asarray(a) for a in locations(*shape, config.model.grid))
+def moved(average: dict[str, Any], params: dict[str, Any], step: Array, decay: float) -> Any:
+    """The average after one more step: decay · average + (1 - decay) · params.
 
-    def assign_all(boxes: Array, labels: Array, valid: Array) -> Targets:
-        one = lambda b, k, v: assign(points_xy, levels, b, k, v, config.targets)  # noqa: E731
-        return jax.vmap(one)(boxes, labels, valid)
-
-    rows = PartitionSpec("data")
-    local = jax.shard_map(assign_all, mesh=mesh, in_specs=rows, out_specs=rows)
-    targets = local(batch["boxes"], batch["labels"], batch["box_valid"])
-    return detection_losses(predictions, targets, batch["image_valid"], config)
+    With the customary warm-up: the decay is at most (1 + t) / (10 + t) after t steps, so that an
+    average of few steps is not one of random weights.
+    """
+    rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, p: a + (1.0 - rate) * (p - a), average, params)
 
 
 def keep_if(ok: Bool[Array, ""], new: Any, old: Any) -> Any:
@@ -90,29 +99,31 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted step; it takes over (donates) the state that it is given.
 
-    A step whose loss or gradient is not finite changes neither parameters nor velocities; it is
-    counted in the state, and the metric `finite` is 0.
+    A step whose loss or gradient is not finite changes neither parameters nor their average nor
+    velocities; it is counted in the state, and the metric `finite` is 0.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        def objective(params: dict[str, Any]) -> tuple[Array, Losses]:
-            variables = {"params": params, "frozen": state.frozen}
-            losses = batch_losses(variables, batch, model, config, mesh)
-            return losses.total, losses
-
-        gradients, losses = jax.grad(objective, has_aux=True)(state.params)
-        norm = optax.tree.norm(gradients)
+        variables = {"params": state.params, "frozen": state.frozen}
+        slopes, losses = gradients(variables, batch, model, config, mesh)
+        norm = optax.tree.norm(slopes)
         finite = jnp.isfinite(losses.total) & jnp.isfinite(norm)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(slopes, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        params = keep_if(finite, params, state.params)
+        average = state.average
+        if average is not None:
+            after = moved(average, params, state.step, config.optimizer.ema_decay)
+            average = keep_if(finite, after, average)
         bad = (~finite).astype(jnp.int32)
         new_state = TrainState(
             step=state.step + 1,
-            params=keep_if(finite, params, state.params),
+            params=params,
             frozen=state.frozen,
             opt_state=keep_if(finite, opt_state, state.opt_state),
             bad_steps=(state.bad_steps + 1) * bad,
             skipped=state.skipped + bad,
+            average=average,
         )
         metrics = {
             "loss": losses.total,

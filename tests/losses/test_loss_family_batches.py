@@ -15,7 +15,7 @@ from pse_jax.losses.table import ASSOCIATIONS, CLASSIFICATIONS
 from pse_jax.models import Predictions
 from pse_jax.points import locations
 from pse_jax.targets import Targets, assign
-from pse_jax.training.step import batch_losses
+from pse_jax.training.objective import batch_losses
 
 SLOTS = 4
 FAMILY = {name: ("focal", name) for name in ("none", *ASSOCIATIONS)}
