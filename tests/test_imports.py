@@ -33,6 +33,7 @@ FLOORS = (
     ("stopping",),
     ("peers",),
     ("progress",),
+    ("addresses",),
     ("categories", "config", "files"),
     ("errors",),
 )

@@ -6,12 +6,12 @@ error; what can be corrected or left out without harm (a box with no area) is co
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from pse_jax import addresses
 from pse_jax.categories import Categories
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.folder import find_files
@@ -53,8 +53,8 @@ def load(
         DataError: for a missing or broken file, missing images, an unknown category or image id, a
             repeated id, or an invalid number.
     """
-    file, folder = Path(annotation_file), Path(image_folder)
-    if not os.path.exists(file):
+    file, folder = addresses.place(annotation_file), addresses.place(image_folder)
+    if not addresses.exists(file):
         raise DataError(f"no annotations at {file}.{WAYS}")
     content = _instances(file)
     truth, images, order = _ground_truth(str(file), content)
@@ -132,7 +132,7 @@ def load_results(results: Any, truth: GroundTruth) -> Results:
 
 def _instances(content: Any, source: str = "") -> dict[str, Any]:
     """The three lists of an instances file."""
-    if isinstance(content, Path):
+    if isinstance(content, os.PathLike):
         source, content = read_json(content, "annotations")
     needs = "it needs images, annotations and categories, as COCO's instances files have"
     if not isinstance(content, Mapping):

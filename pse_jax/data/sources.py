@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+from pse_jax import addresses
+from pse_jax.addresses import Place
 from pse_jax.config import DataConfig
 from pse_jax.data import coco
 from pse_jax.data.dataset import Dataset
@@ -34,16 +36,21 @@ def locate(config: DataConfig) -> DataConfig:
 def open_split(config: DataConfig, split: str, *, require_images: bool = True) -> Dataset:
     """The "train" or "val" part of the data set; `require_images` as in `coco.load`."""
     config = locate(config)
-    root = Path(config.root).expanduser()
+    root = addresses.place(config.root)
     annotations = {"train": config.train_annotations, "val": config.val_annotations}[split]
     images = {"train": config.train_images, "val": config.val_images}[split]
     return coco.load(
-        root / annotations,
-        root / images,
+        _within(root, annotations),
+        _within(root, images),
         exif=config.exif,
         outside=config.outside_images,
         require_images=require_images,
     )
+
+
+def _within(root: Place, name: str) -> Place:
+    """A part of the data set: below its root, or wherever its path or address says."""
+    return addresses.place(name) if addresses.ADDRESS.match(name) else addresses.join(root, name)
 
 
 def open_train(config: DataConfig) -> Dataset:

@@ -6,6 +6,7 @@ configuration, the category table, versions, and a checksum of every array and o
 former also `training` (all the rest). Older ones have no checksums.
 """
 
+import dataclasses
 import functools
 import json
 import logging
@@ -25,7 +26,7 @@ from pse_jax.config import to_dict
 from pse_jax.detector import Detector
 from pse_jax.errors import CheckpointError, DamagedError
 from pse_jax.models import Variables
-from pse_jax.runs import checksums
+from pse_jax.runs import checksums, mirror
 from pse_jax.runs.folder import Run, steps
 from pse_jax.runs.steps import find, remedy, set_aside
 
@@ -52,11 +53,19 @@ class Checkpoints:
 
     def __init__(self, run: Run, keep: int):
         self.run = run
+        # Of a run at an address each process has a local copy: the main one alone writes, to its.
+        self.alone = run.mirror is not None and jax.process_count() > 1
+        self.writes = distributed.is_main() or not self.alone
         _silence_orbax()
-        self.latest = _Manager(run.checkpoints.absolute(), options=Options(max_to_keep=keep))
-        self.best = _Manager(
-            run.best.absolute(), options=Options(max_to_keep=1, enable_async_checkpointing=False)
-        )
+        self.latest = self._manager(run.checkpoints, max_to_keep=keep)
+        self.best = self._manager(run.best, max_to_keep=1, enable_async_checkpointing=False)
+
+    def _manager(self, folder: Path, **options: Any) -> _Manager | None:
+        if not self.writes:
+            return None
+        if self.alone:
+            options["multiprocessing_options"] = _alone()
+        return _Manager(folder.absolute(), options=Options(**options))
 
     def save(self, detector: Detector, training: Tree, window: list[Tree] | None = None) -> None:
         """Writes a state to resume from, in the background.
@@ -66,8 +75,11 @@ class Checkpoints:
             training: everything else that the next step needs.
             window: metrics that are not yet written to the log.
         """
-        if detector.step in self.latest.all_steps():
+        if self.latest is None or detector.step in self.latest.all_steps():
             return
+        if self.alone:
+            detector = dataclasses.replace(detector, variables=_on_host(detector.variables))
+            training = _on_host(training)
         items = _items(detector, {"window": window or []}, training=training)
         self.latest.save(detector.step, args=items)
 
@@ -92,7 +104,9 @@ class Checkpoints:
             return np.int32(detector.step > there[-1] and ap >= meta.get("AP", 0.0))
 
         replace = distributed.from_main(decide, like=np.int32(0))
-        if replace:
+        if replace and self.best is not None:
+            if self.alone:
+                detector = dataclasses.replace(detector, variables=_on_host(detector.variables))
             self.best.reload()
             self.best.save(detector.step, args=_items(detector, {"AP": ap}))
 
@@ -100,14 +114,31 @@ class Checkpoints:
         """Whether any process of this run was asked to stop, by now; to be called every step."""
         return jax.distributed.is_initialized() and reached_preemption_sync_point(step)
 
-    def wait(self) -> None:
-        """Waits until the last state is whole on the disk."""
-        self.latest.wait_until_finished()
+    def wait(self) -> bool:
+        """Waits until the last state is whole on the disk, or at the run's address.
+
+        Returns False, on every process, if an address could not be written to; it is tried again.
+        """
+        if self.latest is not None:
+            self.latest.wait_until_finished()
+        return self.run.saved()
 
     def close(self) -> None:
         """Waits until all is written."""
-        self.latest.close()
-        self.best.close()
+        for manager in (self.latest, self.best):
+            if manager is not None:
+                manager.close()
+
+
+def _on_host(tree: Any) -> Any:
+    """Arrays that are the same on every process, of this one alone."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), tree)
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """This process reads or writes without the others."""
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=index, active_processes={index})
 
 
 def save_detector(detector: Detector, run: Run) -> None:
@@ -191,6 +222,7 @@ def read_meta(path: Path) -> Tree:
     Raises:
         DamagedError: if they cannot be read, or are not those that were saved.
     """
+    mirror.fetch(path)
     file = path / "meta" / "metadata"
     try:
         meta = json.loads(file.read_text())
@@ -215,13 +247,12 @@ def read_arrays(path: Path, meta: Tree, item: str, shapes: Any) -> Any:
         DamagedError: if they cannot be read, or are not those that were saved.
         CheckpointError: if they are of another model than `shapes`.
     """
+    mirror.fetch(path)
     described = meta.get("arrays")
     if described is not None:
         described = {k: v for k, v in described.items() if k.startswith(f"{item}/")}
         _check_model(path, checksums.mismatch(described, {item: shapes}))
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=jax.process_index(), active_processes={jax.process_index()}
-    )
+    alone = _alone()
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
     wanted = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), shapes)
     _silence_orbax()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pse_jax import distributed, progress
+from pse_jax.addresses import named
 from pse_jax.config import Config
 from pse_jax.data.dataset import Dataset
 from pse_jax.detector import Detector
@@ -107,7 +108,7 @@ def evaluate_run(
         make_folder(folder, "the folder of an evaluation")
         if folder != run.folder:
             content = {
-                "run": str(run.folder.absolute()),
+                "run": named(str(run.folder.absolute())),
                 "step": detector.step,
                 "data": dataset.source,
                 "changed": {path: {"run": a, "here": b} for path, (a, b) in changed.items()},
@@ -116,10 +117,13 @@ def evaluate_run(
             write_whole(folder / "evaluation.json", text, "what is evaluated")
 
     distributed.on_main(make)
+    run.fetch_file(folder / "eval.log")
     with progress.log_to(folder / "eval.log" if distributed.is_main() else None):
         what = "".join(f", config.{path}={b}" for path, (_, b) in changed.items())
         logger.info("evaluating step %d of %d%s, into %s", detector.step, newest, what, folder)
-        return evaluate(detector, dataset, folder)
+        numbers = evaluate(detector, dataset, folder)
+    run.publish()
+    return numbers
 
 
 def _name(step: int, changed: dict[str, tuple[Any, Any]]) -> str:

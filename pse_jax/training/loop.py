@@ -4,14 +4,14 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import jax
 import optax
 from jax.sharding import Mesh
 
-from pse_jax import distributed, models, progress, stopping
+from pse_jax import addresses, distributed, models, progress, stopping
+from pse_jax.addresses import Place
 from pse_jax.config import Config
 from pse_jax.config_checks import validate
 from pse_jax.data import sources, survey
@@ -33,10 +33,10 @@ logger = logging.getLogger(__name__)
 
 def train(
     config: Config,
-    folder: str | Path,
+    folder: str | Place,
     *,
     allow_change: Collection[str] = (),
-    from_checkpoint: Path | None = None,
+    from_checkpoint: Place | None = None,
 ) -> dict[str, Any] | None:
     """Trains, or resumes the run in `folder`; returns the final evaluation's numbers.
 
@@ -44,7 +44,7 @@ def train(
 
     Args:
         config: what to train; of a run that resumes, its own.
-        folder: of the run.
+        folder: of the run, or its address (gs://...).
         allow_change: fields in which `config` may differ from the run's.
         from_checkpoint: DIR/checkpoints/STEP of another run, the state that a new run starts from.
 
@@ -52,7 +52,7 @@ def train(
         UserError: for whatever the user can fix.
     """
     validate(config)
-    run = Run(Path(folder).expanduser())
+    run = Run(addresses.place(folder))
     run.make()  # before devices are touched
     rows = distributed.local_rows(config.data.batch_size)
     distributed.local_rows(config.inference.batch_size)
@@ -91,7 +91,7 @@ def _open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan]:
     return train_set, val_set, plan
 
 
-def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[str, Any] | None:
+def _train(config: Config, run: Run, rows: slice, origin: Place | None) -> dict[str, Any] | None:
     total, mesh = config.optimizer.steps, distributed.make_mesh()
     train_set, val_set, plan = _open_data(config)
     categories = train_set.categories
@@ -113,8 +113,9 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
     def evaluate_now(step: int) -> dict[str, Any]:
         detector = Detector(config, categories, state.variables, step)
         save(step)
-        checkpoints.wait()
-        with stopping.nothing_to_save(f"during the evaluation of step {step}, which is saved"):
+        saved = checkpoints.wait()
+        doing = f"during the evaluation of step {step}, which is saved"
+        with stopping.nothing_to_save(doing) if saved else contextlib.nullcontext():
             numbers = evaluate(detector, val_set, run.folder)
         run.check_held()
         checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
@@ -152,6 +153,6 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
         if step >= total:
             report.close_window(step)
             return evaluate_now(step)
-        checkpoints.wait()
-        logger.warning("asked to stop: step %d is saved; the same command resumes", step)
+        if checkpoints.wait():
+            logger.warning("asked to stop: step %d is saved; the same command resumes", step)
         return None

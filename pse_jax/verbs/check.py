@@ -17,10 +17,10 @@ def main(argv: Sequence[str]) -> int:
     parser = flags.parser("check", __doc__)
     flags.add_config(parser)
     parser.add_argument(
-        "--annotations", type=flags.path, metavar="FILE", help="one file in COCO's format instead"
+        "--annotations", type=flags.place, metavar="FILE", help="one file in COCO's format instead"
     )
     parser.add_argument(
-        "--images", type=flags.path, metavar="DIR", help="folder of the images of --annotations"
+        "--images", type=flags.place, metavar="DIR", help="folder of the images of --annotations"
     )
     options = flags.parse(parser, argv)
     if bool(options.config) == bool(options.annotations):
