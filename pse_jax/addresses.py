@@ -187,7 +187,7 @@ def asked(path: Place, ask: Callable[[], T]) -> T:
         raise type(error)(error.errno or errno.ENOENT, "it does not exist", str(path)) from error
     except ImportError as error:
         scheme = str(path).split("://")[0]
-        how = f"{error}; {SERVED.get(scheme, 'install what serves it')}"
+        how = f"{error}: {SERVED.get(scheme, 'install what serves it')}"
         raise OSError(errno.ENOPKG, how, str(path)) from error
     except Exception as error:  # of Google's, Amazon's, TensorFlow's own
         said = " ".join(str(error).split())[:300].rstrip(". ") or type(error).__name__

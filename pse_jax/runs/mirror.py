@@ -363,12 +363,15 @@ def _local_files(folder: Path) -> list[str]:
 
 def _files_below(folder: Place, prefix: str = "") -> list[str]:
     """Of a remote folder, at any depth."""
+    names = addresses.names(folder)
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        kinds = pool.map(
+            lambda path: addresses.asked(path, path.is_dir), map(folder.joinpath, names)
+        )
     found = []
-    for name in addresses.names(folder):
-        if addresses.asked(folder / name, (folder / name).is_dir):
-            found += _files_below(folder / name, f"{prefix}{name}/")
-        else:
-            found.append(prefix + name)
+    for name, is_folder in zip(names, kinds, strict=True):
+        inside = _files_below(folder / name, f"{prefix}{name}/") if is_folder else [prefix + name]
+        found += inside
     return found
 
 

@@ -50,18 +50,24 @@ def place(text: str) -> Place:
     """The argparse type of files and folders that may also be addresses, as gs://bucket/run.
 
     Raises:
-        UserError: for an address that cannot be served.
+        ArgumentTypeError: for an address that cannot be served.
     """
-    return addresses.place(text)
+    try:
+        return addresses.place(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def path(text: str) -> Path:
     """The argparse type of files and folders on this machine: `~` is the home folder.
 
     Raises:
-        UserError: for an address.
+        ArgumentTypeError: for an address.
     """
-    return addresses.local(text)
+    try:
+        return addresses.local(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_config(parser: Parser) -> None:
@@ -192,7 +198,7 @@ def prepare(config: Config) -> None:
     if config.train.compilation_cache:
         from pse_jax import distributed
 
-        folder = path(config.data.cache_dir) / "xla"
+        folder = addresses.local(config.data.cache_dir) / "xla"
         try:
             distributed.use_compilation_cache(folder)
         except OSError as error:
@@ -215,7 +221,7 @@ def find_config(value: str | None) -> tuple[Path, list[str]]:
     if "://" in value:
         addresses.local(value)  # refuses it
     name, *argument = value.split(":", 1)
-    file = path(name)
+    file = Path(name).expanduser()
     if name in shipped() and not file.is_file():
         file = SHIPPED / f"{name}.py"
     if not file.is_file():
