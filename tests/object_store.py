@@ -6,6 +6,7 @@ is below it, listings are up to date, and nothing can be renamed.
 
 import contextlib
 import io
+import os
 import re
 from pathlib import Path
 from unittest import mock
@@ -35,8 +36,11 @@ class Store(backend.Backend):
 
     def keys(self, below=""):
         """All objects, sorted."""
-        keys = (unquote(file.name) for file in self.folder.glob("[!.]*"))
-        return sorted(key for key in keys if key.startswith(below))
+        start = quote(below, safe="")
+        names = (
+            name for name in os.listdir(self.folder) if name[0] != "." and name.startswith(start)
+        )
+        return sorted(map(unquote, names))
 
     def open(self, path, mode):
         path = self._ask("write" if "w" in mode else "read", path)
