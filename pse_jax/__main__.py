@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from pse_jax import link, peers, stopping
+from pse_jax import addresses, link, peers, stopping
 from pse_jax.errors import ProcessError, UserError
 
 VERBS = {
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         peers.finish()
         return status
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {addresses.named(str(error))}", file=sys.stderr)
         if isinstance(error, ProcessError):
             peers.finish(link.PATIENCE)  # the others say the same
         peers.end_all(f": {error}", 2)

@@ -10,15 +10,20 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from absl import flags as absl_flags
 from ml_collections import ConfigDict, config_flags
 
+from pse_jax.addresses import local, place
 from pse_jax.config import Config, from_dict, get, leaves, to_dict
-from pse_jax.errors import ConfigError
+from pse_jax.errors import ConfigError, UserError
 
 FIELDS = {path: (kind, default) for path, kind, default in leaves(Config())}
+MAY_BE_ADDRESSES = (
+    "model.init_from", "data.root", "data.train_annotations", "data.train_images",
+    "data.val_annotations", "data.val_images", "data.cache_dir",
+)  # fmt: skip
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def validate(config: Config) -> None:
-    """Raises ConfigError for the first invalid value. Touches no device and no file."""
+    """Raises ConfigError for the first invalid value. Touches no device and no local file."""
     from pse_jax.losses import table  # needs jax, which `override` must not wait for
 
     for path in FIELDS:
@@ -46,6 +51,19 @@ def validate(config: Config) -> None:
     even, must_be = data.batch_size % config.train.accumulate == 0, "a divisor of data.batch_size "
     _require(even, config, "train.accumulate", f"{must_be}({data.batch_size})")
     table.check_parts(config.loss, config.train.accumulate)
+    _check_addresses(config)
+
+
+def _check_addresses(config: Config) -> None:
+    """Raises ConfigError for an address that cannot be served."""
+    for path in MAY_BE_ADDRESSES:
+        value = get(config, path)
+        if path == "model.init_from" and value.startswith(("http://", "https://")):
+            continue  # fetch.py's
+        try:
+            (local if path == "data.cache_dir" else place)(value)
+        except UserError as error:
+            raise ConfigError(f"config.{path}: {error}") from error
 
 
 def override(config: Config, flags: Sequence[str]) -> Config:

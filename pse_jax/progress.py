@@ -10,6 +10,7 @@ from typing import Any, TextIO, cast
 
 from tqdm import tqdm
 
+from pse_jax.addresses import named
 from pse_jax.files import append_line
 
 FORMAT = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
@@ -27,7 +28,7 @@ class Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a line, and before it how many are missing since the last that was written."""
-        line = self.format(record)
+        line = named(self.format(record))
         if self.missing:
             line = f"\n{self.report()}\n{line}"
         try:
@@ -40,7 +41,7 @@ class Lines(logging.Handler):
     def report(self) -> str:
         """`train.log: 3 lines could not be written (No space left on device)`."""
         lines = "line" if self.missing == 1 else "lines"
-        return f"{self.where}: {self.missing} {lines} could not be written ({self.why})"
+        return f"{named(self.where)}: {self.missing} {lines} could not be written ({self.why})"
 
 
 class _Standard:

@@ -34,6 +34,7 @@ FLOORS = (
     ("peers",),
     ("link", "coordination", "cluster"),
     ("progress",),
+    ("addresses",),
     ("categories", "config", "files"),
     ("errors",),
 )

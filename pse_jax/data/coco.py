@@ -7,12 +7,12 @@ error; what can be corrected or left out without harm (a box with no area) is co
 import logging
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from pse_jax import addresses
 from pse_jax.categories import Categories
 from pse_jax.data.dataset import Dataset, Images
 from pse_jax.data.folder import find_files
@@ -59,8 +59,8 @@ def load(
         DataError: for a missing or broken file, missing images, an unknown category or image id, a
             repeated id, or an invalid number.
     """
-    file, folder = Path(annotation_file), Path(image_folder)
-    if not os.path.exists(file):
+    file, folder = addresses.place(annotation_file), addresses.place(image_folder)
+    if not addresses.exists(file):
         raise DataError(f"no annotations at {file}.{WAYS}")
 
     def find_images(names: list[str], truth: GroundTruth, problems: Problems) -> Images:
@@ -164,7 +164,7 @@ def instances(content: Any, source: str = "") -> dict[str, Any]:
     Raises:
         DataError: if it cannot be read, or one of them is missing.
     """
-    if isinstance(content, Path):
+    if isinstance(content, os.PathLike):
         source, content = read_json(content, "annotations")
     needs = "it needs images, annotations and categories, as COCO's instances files have"
     if not isinstance(content, Mapping):

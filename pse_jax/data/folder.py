@@ -4,6 +4,8 @@ import dataclasses
 import os
 from pathlib import Path
 
+from pse_jax import addresses
+from pse_jax.addresses import Place
 from pse_jax.data.rows import EXAMPLES_SHOWN, Problems
 from pse_jax.errors import DataError, ImageError
 from pse_jax.evaluation.arrays import GroundTruth
@@ -14,9 +16,9 @@ LARGEST_FILE = 1 << 30  # bytes; the pixels of no image that Pillow decodes need
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """Images in a folder, by their file names."""
+    """Images in a folder, or at its address, by their file names."""
 
-    path: Path
+    path: Place
     files: tuple[str, ...]
     outside: bool = False  # whether names may lead out of the folder
 
@@ -28,8 +30,11 @@ class Folder:
         """
         if not self.outside and leads_out(self.files[key]):
             raise ImageError(f"{self.files[key]} leads out of {self.path}; {INSIDE}")
+        path = addresses.join(self.path, self.files[key])
         try:
-            with open_regular(self.path / self.files[key]) as file:
+            if addresses.is_remote(path):
+                return addresses.read(path)
+            with open_regular(path) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size > LARGEST_FILE:
                     raise ImageError(f"{self.name(key)} has {size:,} bytes; no image is so large")
@@ -39,7 +44,7 @@ class Folder:
 
     def name(self, key: int) -> str:
         """Its path."""
-        return str(self.path / self.files[key])
+        return str(addresses.join(self.path, self.files[key]))
 
 
 INSIDE = "correct the name, or allow it with --config.data.outside_images=true"
@@ -54,7 +59,7 @@ def leads_out(name: str) -> bool:
 
 
 def find_files(
-    folder: Path,
+    folder: Place,
     wanted: list[str],
     truth: GroundTruth,
     problems: Problems,
@@ -74,15 +79,15 @@ def find_files(
     Raises:
         DataError: if the folder is missing or, where they are required, any of the images.
     """
-    if not folder.is_dir():
+    if not (addresses.exists(folder) if addresses.is_remote(folder) else folder.is_dir()):
         raise DataError(
             f"no image folder at {folder}, which {truth.source} needs; unpack the images there, or "
             "see --config.data.root, train_images and val_images"
         )
-    present: dict[Path, set[str]] = {}  # per folder: a call per file is slow over a network
+    present: dict[Place, set[str]] = {}  # per folder: a call per file is slow over a network
 
     def there(name: str) -> bool:
-        path = folder / name
+        path = addresses.join(folder, name)
         if path.parent not in present:
             present[path.parent] = _files_in(path.parent)
         return path.name in present[path.parent]
@@ -114,13 +119,19 @@ def find_files(
     return Folder(folder, tuple(names), outside)
 
 
-def _files_in(folder: Path) -> set[str]:
+def _files_in(folder: Place) -> set[str]:
     """Names of regular files and of links; the directory itself tells, no file is asked."""
     try:
+        if addresses.is_remote(folder):
+            return set(addresses.names(folder))
         with os.scandir(folder) as entries:
             return {e.name for e in entries if e.is_symlink() or e.is_file(follow_symlinks=False)}
     except OSError:
         return set()
+
+
+def _is_file(path: Place) -> bool:
+    return addresses.exists(path) if addresses.is_remote(path) else is_regular(path)
 
 
 def _some(names: list[tuple[str, int]]) -> str:
@@ -128,13 +139,14 @@ def _some(names: list[tuple[str, int]]) -> str:
     return some + (", ..." if len(names) > EXAMPLES_SHOWN else "")
 
 
-def _remedy(name: str, folder: Path, present: dict[Path, set[str]]) -> str:
+def _remedy(name: str, folder: Place, present: dict[Place, set[str]]) -> str:
     """What to do about a missing image: it may be there under a similar name."""
     bare = name.replace("\\", "/").split("/")[-1]
-    if bare != name and is_regular(folder / bare):
-        return f"but {folder / bare} is there: take the folders off the file names"
-    path = folder / name
-    if os.path.lexists(path):
+    beside = addresses.join(folder, bare)
+    if bare != name and _is_file(beside):
+        return f"but {beside} is there: take the folders off the file names"
+    path = addresses.join(folder, name)
+    if not addresses.is_remote(path) and os.path.lexists(path):
         return f"{path} is there, but is not a regular file: replace it"
     for other in sorted(present[path.parent]):
         if other.lower() == path.name.lower() or Path(other).stem == path.stem:

@@ -6,18 +6,18 @@ what is trained on, scored against and analysed is read by them.
 
 import json
 import logging
+import os
 import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from pse_jax import addresses
 from pse_jax.data.formats.advice import explained
 from pse_jax.errors import DataError, UserError
-from pse_jax.files import read_regular
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,11 @@ def read_json(value: Any, what: str) -> tuple[str, Any]:
         DataError: if the file is missing, unreadable, no regular file or not JSON, or if an object
             in it has a key twice.
     """
-    if not isinstance(value, str | Path):
+    if not isinstance(value, str | os.PathLike):
         return f"<{what} in memory>", value
-    file = Path(value)
+    file = addresses.place(value)
     try:
-        return str(file), json.loads(read_regular(file), object_pairs_hook=_object)
+        return str(file), json.loads(addresses.read(file), object_pairs_hook=_object)
     except FileNotFoundError:
         raise DataError(f"no {what} at {file}; check the path") from None
     except OSError as error:

@@ -4,6 +4,8 @@ import dataclasses
 import logging
 from pathlib import Path
 
+from pse_jax import addresses
+from pse_jax.addresses import Place
 from pse_jax.config import DataConfig
 from pse_jax.data import coco
 from pse_jax.data.dataset import Dataset
@@ -35,6 +37,11 @@ def locate(config: DataConfig) -> DataConfig:
     if config.root and config.source == "coco":
         return straight.names_found(config)
     root = Path(config.root or prepared.default_root()).expanduser()
+    if addresses.is_remote(addresses.place(config.root)):
+        raise ConfigError(
+            f"config.data.root is {config.root}: TFDS's data sets are read from a local disk; copy "
+            "the folder there, or use COCO's own files (config.data.source=coco), also at addresses"
+        )
     if prepared.find(root) is not None:
         if config.source == "coco":
             logger.info("config.data.root is empty: coco/2017 is read by TFDS, from %s", root)
@@ -46,16 +53,19 @@ def locate(config: DataConfig) -> DataConfig:
 def open_split(config: DataConfig, split: str, *, require_images: bool = True) -> Dataset:
     """The "train" or "val" part of the data set; `require_images` as in `coco.load`."""
     config = locate(config)
-    root = Path(config.root).expanduser()
+    root = addresses.place(config.root)
     if config.source == "tfds":
         official, cache = _official(config, split), Path(config.cache_dir)
-        return tfds.load(root, split, official, cache, threads=config.threads, exif=config.exif)
+        return tfds.load(
+            Path(root), split, official, cache, threads=config.threads, exif=config.exif
+        )
     annotations = {"train": config.train_annotations, "val": config.val_annotations}[split]
     images = {"train": config.train_images, "val": config.val_images}[split]
-    straight.require(root, annotations, split)
+    if not addresses.is_remote(root):
+        straight.require(Path(root), annotations, split)
     return coco.load(
-        root / annotations,
-        root / images,
+        _within(root, annotations),
+        _within(root, images),
         exif=config.exif,
         outside=config.outside_images,
         require_images=require_images,
@@ -74,6 +84,11 @@ def _official(config: DataConfig, split: str) -> Path | None:
             "COCO's official JSON; leave it out to use TFDS's own annotations"
         )
     return None
+
+
+def _within(root: Place, name: str) -> Place:
+    """A part of the data set: below its root, or wherever its path or address says."""
+    return addresses.place(name) if addresses.ADDRESS.match(name) else addresses.join(root, name)
 
 
 def open_train(config: DataConfig) -> Dataset:

@@ -26,7 +26,7 @@ from pse_jax.config import to_dict
 from pse_jax.detector import Detector
 from pse_jax.errors import CheckpointError, DamagedError
 from pse_jax.models import Variables
-from pse_jax.runs import checksums
+from pse_jax.runs import checksums, mirror
 from pse_jax.runs.folder import Run, steps
 from pse_jax.runs.steps import find, remedy, set_aside
 
@@ -53,9 +53,15 @@ class Checkpoints:
 
     def __init__(self, run: Run, keep: int):
         self.run = run
+        # Of a run at an address each process has a local copy: the main one alone writes, to its.
+        self.alone = run.mirror is not None and jax.process_count() > 1
         _silence_orbax()
-        self.latest = _Manager(run.checkpoints.absolute(), options=Options(max_to_keep=keep))
-        self.best = _best_of(run) if distributed.is_main() else None
+        main = distributed.is_main()
+        latest = main or not self.alone
+        self.latest = _manager(run.checkpoints, self.alone, max_to_keep=keep) if latest else None
+        # Only the main process writes the best, whatever the others do meanwhile.
+        options = {"max_to_keep": 1, "enable_async_checkpointing": False}
+        self.best = _manager(run.best, alone=True, **options) if main else None
 
     def save(self, detector: Detector, training: Tree, window: list[Tree] | None = None) -> None:
         """Writes a state to resume from, in the background.
@@ -65,8 +71,11 @@ class Checkpoints:
             training: everything else that the next step needs.
             window: metrics that are not yet written to the log.
         """
-        if detector.step in self.latest.all_steps():
+        if self.latest is None or detector.step in self.latest.all_steps():
             return
+        if self.alone:
+            variables, training = distributed.own_copy((detector.variables, training))
+            detector = dataclasses.replace(detector, variables=variables)
         items = _items(detector, {"window": window or []}, training=training)
         self.latest.save(detector.step, args=items)
 
@@ -100,31 +109,32 @@ class Checkpoints:
         """Whether any process of this run was asked to stop, by now; to be called every step."""
         return jax.distributed.is_initialized() and reached_preemption_sync_point(step)
 
-    def wait(self) -> None:
-        """Waits until the last state is whole on the disk."""
-        self.latest.wait_until_finished()
+    def wait(self) -> bool:
+        """Waits until the last state is whole on the disk, or at the run's address.
+
+        Returns False, on every process, if an address could not be written to; it is tried again.
+        """
+        if self.latest is not None:
+            self.latest.wait_until_finished()
+        return self.run.saved()
 
     def close(self) -> None:
         """Waits until all is written."""
-        self.latest.close()
-        if self.best is not None:
-            self.best.close()
+        for manager in (self.latest, self.best):
+            if manager is not None:
+                manager.close()
 
 
-def _best_of(run: Run) -> _Manager:
-    """For `best/`, which only the main process writes, whatever the others do meanwhile."""
-    run.best.mkdir(parents=True, exist_ok=True)
-    options = Options(
-        max_to_keep=1,
-        create=False,
-        enable_async_checkpointing=False,
-        multiprocessing_options=_alone(),
-    )
-    return _Manager(run.best.absolute(), options=options)
+def _manager(folder: Path, alone: bool, **options: Any) -> _Manager:
+    """Orbax's, of a folder; `alone`: of this process, which does not ask the others."""
+    if alone:
+        folder.mkdir(parents=True, exist_ok=True)
+        options |= {"create": False, "multiprocessing_options": _alone()}
+    return _Manager(folder.absolute(), options=Options(**options))
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
-    """Of this process, without the others."""
+    """This process reads or writes without the others."""
     me = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
 
@@ -210,6 +220,7 @@ def read_meta(path: Path) -> Tree:
     Raises:
         DamagedError: if they cannot be read, or are not those that were saved.
     """
+    mirror.fetch(path)
     file = path / "meta" / "metadata"
     try:
         meta = json.loads(file.read_text())
@@ -234,6 +245,7 @@ def read_arrays(path: Path, meta: Tree, item: str, shapes: Any) -> Any:
         DamagedError: if they cannot be read, or are not those that were saved.
         CheckpointError: if they are of another model than `shapes`.
     """
+    mirror.fetch(path)
     described = meta.get("arrays")
     if described is not None:
         described = {k: v for k, v in described.items() if k.startswith(f"{item}/")}

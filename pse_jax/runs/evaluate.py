@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pse_jax import coordination, distributed, job, progress
+from pse_jax.addresses import named
 from pse_jax.config import Config
 from pse_jax.data.dataset import Dataset
 from pse_jax.detector import Detector
@@ -111,7 +112,7 @@ def evaluate_run(
         make_folder(folder, "the folder of an evaluation")
         if folder != run.folder:
             content = {
-                "run": str(run.folder.absolute()),
+                "run": named(str(run.folder.absolute())),
                 "step": detector.step,
                 "data": dataset.source,
                 "changed": {path: {"run": a, "here": b} for path, (a, b) in changed.items()},
@@ -120,11 +121,14 @@ def evaluate_run(
             write_whole(folder / "evaluation.json", text, "what is evaluated")
 
     distributed.on_main(make)
+    run.fetch_file(folder / "eval.log")
     with progress.log_to(folder / "eval.log" if distributed.is_main() else None):
         what = "".join(f", config.{path}={b}" for path, (_, b) in changed.items())
         logger.info(job.description())
         logger.info("evaluating step %d of %d%s, into %s", detector.step, newest, what, folder)
-        return coordination.share(evaluate(detector, dataset, folder))
+        numbers = coordination.share(evaluate(detector, dataset, folder))
+    run.publish()
+    return numbers
 
 
 def _name(step: int, changed: dict[str, tuple[Any, Any]]) -> str:

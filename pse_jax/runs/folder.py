@@ -9,10 +9,15 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from pse_jax import distributed
+import numpy as np
+
+from pse_jax import addresses, distributed
+from pse_jax.addresses import Place
 from pse_jax.config import Config, differences, from_dict, to_dict
 from pse_jax.errors import CheckpointError, ConfigError, UserError, WriteError
 from pse_jax.files import FULL, REMEDY, make_folder, read_regular, reason, write_whole
+from pse_jax.runs import claims, mirror
+from pse_jax.runs.claims import RemoteLock
 from pse_jax.runs.lock import Lock, held
 
 logger = logging.getLogger(__name__)
@@ -24,10 +29,19 @@ MAY_CHANGE = ("name", "train.", "inference.", "data.root", "data.cache_dir", "da
 
 
 class Run:
-    """The files of one run, and the promise that its folder holds no other."""
+    """The files of one run, and the promise that its folder holds no other.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Of a run at an address, `folder` and all that is in it are a local copy: `publish` and, while it
+    is being written to, a thread copy it back; messages name the address.
+
+    Raises:
+        UserError: if an address cannot be read.
+    """
+
+    def __init__(self, folder: Place):
+        self.mirror = mirror.Mirror(folder) if addresses.is_remote(folder) else None
+        folder = self.mirror.folder if self.mirror else folder
+        self.folder: Path = folder
         self.config_file = folder / "config.json"  # the resolved configuration
         self.history = folder / "config_history.jsonl"  # what was changed in it, from which step on
         self.checkpoints = folder / "checkpoints"  # STEP/: the newest states, to resume from
@@ -36,7 +50,8 @@ class Run:
         self.tensorboard = folder / "tensorboard"  # the same
         self.log = folder / "train.log"
         self.evaluations = folder / "evaluations"  # NAME/: of anything but the run as it is
-        self.lock: Lock | None = None  # on the main process, while it writes
+        self.lock: Lock | RemoteLock | None = None  # on the main process, while it writes
+        self.publisher: mirror.Publisher | None = None  # likewise, of a run at an address
 
     def make(self) -> None:
         """Makes the folder.
@@ -45,6 +60,39 @@ class Run:
             WriteError: if it cannot be made or written to.
         """
         make_folder(self.folder, "the folder of a run")
+        if self.mirror:
+            addresses.make(self.mirror.address, "the folder of a run")
+
+    def fetch_file(self, file: Path) -> None:
+        """Has a file of the run here, where a line is to be added to it.
+
+        Raises:
+            UserError: if it is at an address and cannot be read.
+        """
+        if self.mirror and file.is_relative_to(self.folder):
+            self.mirror.fetch_file(file)
+
+    def publish(self) -> None:
+        """Copies to a run's address what was written beside its training, by any process.
+
+        Raises:
+            WriteError: if that is not possible.
+        """
+        if self.mirror:
+            self.mirror.publish()
+
+    def saved(self) -> bool:
+        """Whether all that was written is where it belongs; of an address, tries it now.
+
+        Called by all processes, and the same on all.
+        """
+        if not self.mirror:
+            return True
+
+        def copied() -> np.int32:
+            return np.int32(self.publisher is None or self.publisher.now())
+
+        return bool(distributed.from_main(copied, like=np.int32(0)))
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -60,16 +108,41 @@ class Run:
         with contextlib.ExitStack() as stack:
 
             def take() -> None:
-                self.lock = stack.enter_context(held(self.folder))
+                self.lock = stack.enter_context(
+                    claims.held(self.mirror.address) if self.mirror else held(self.folder)
+                )
 
             distributed.on_main(take)
             stack.callback(setattr, self, "lock", None)
+            stack.enter_context(self._mirrored())
             try:
                 yield
             except Exception as error:
                 if (why := _why_not_written(error, self.folder)) is None:
                     raise
                 raise WriteError(f"{why}. {self._safe()} {REMEDY}") from error
+
+    @contextlib.contextmanager
+    def _mirrored(self) -> Iterator[None]:
+        """Of a run at an address: with its checkpoints here, and what is written copied there."""
+        if not self.mirror:
+            yield
+            return
+        self.mirror.look()  # what another process wrote before it let go
+        if not isinstance(self.lock, RemoteLock):  # not the main process: it only reads
+            yield
+            return
+        self.mirror.fetch_all()
+        self.publisher = publisher = mirror.Publisher(self.mirror, self.lock.check_now)
+        try:
+            yield
+        except BaseException:
+            publisher.close(failed=True)
+            raise
+        else:
+            publisher.close(failed=False)
+        finally:
+            self.publisher = None
 
     def check_held(self) -> None:
         """Raises LockError, on every process, if the folder was taken over by another job."""
@@ -81,7 +154,7 @@ class Run:
             self.lock.check()
 
     def _safe(self) -> str:
-        if there := steps(self.checkpoints):
+        if there := safe_steps(self.mirror.address if self.mirror else self.folder):
             return f"The newest whole checkpoint is that of step {there[-1]}."
         return "There is no whole checkpoint yet."
 
@@ -153,7 +226,7 @@ class Run:
 
         distributed.on_main(write)
 
-    def record(self, config: Config, step: int, origin: Path | None = None) -> None:
+    def record(self, config: Config, step: int, origin: Place | None = None) -> None:
         """Notes the fields that have other values from this step on; config.json holds these.
 
         Args:
@@ -207,6 +280,16 @@ def read_metrics(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], int]:
 def steps(folder: Path) -> list[int]:
     """The steps of which a folder, `checkpoints` or `best`, has a checkpoint; ascending."""
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+
+
+def safe_steps(folder: Place) -> list[int]:
+    """The steps of which a run's folder or address has a state, as this process knows; ascending.
+
+    Asks nobody over the network, and so is quick.
+    """
+    if addresses.is_remote(folder):
+        return sorted(mirror.known_steps(folder))
+    return steps(Run(folder).checkpoints)
 
 
 def numbers_file(folder: Path, step: int) -> Path:

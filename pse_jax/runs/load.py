@@ -2,16 +2,16 @@
 
 import dataclasses
 import os
-from pathlib import Path
 
 import jax
 
-from pse_jax import distributed, models
+from pse_jax import addresses, distributed, models
+from pse_jax.addresses import Place
 from pse_jax.config import Config
 from pse_jax.data import sources
 from pse_jax.data.dataset import Dataset
 from pse_jax.detector import Detector
-from pse_jax.errors import CheckpointError
+from pse_jax.errors import CheckpointError, UserError
 from pse_jax.runs.checkpoint import read_categories, read_variables
 from pse_jax.runs.folder import Run
 from pse_jax.weights.published import load_published
@@ -21,24 +21,36 @@ def load(source: str | os.PathLike, checkpoint: str = "best") -> Detector:
     """A detector, ready to use.
 
     Args:
-        source: the folder of a run; or a published FCOS detector, a .pth or .safetensors file or
-            the https address of one.
+        source: the folder of a run, or its address (gs://...); or a published FCOS detector, a
+            .pth or .safetensors file or the address of one.
         checkpoint: of a run: "best" (by AP), "latest", or a step's number.
 
     Raises:
         UserError: if there is no such run, checkpoint or file, or it cannot be used.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        detector = load_run(Run(folder), checkpoint)
-    elif folder.is_file() or "://" in str(source):
-        detector = load_published(str(source))[0]
+    where = os.fspath(source)
+    if where.startswith(("https://", "http://")):
+        detector = load_published(where)[0]
     else:
-        raise CheckpointError(
-            f"there is no {source}; give the folder of a run, or the file of a published detector"
-        )
+        detector = _load_from(addresses.place(source), where, checkpoint)
     device = jax.local_devices()[0]  # where a single image goes
     return dataclasses.replace(detector, variables=jax.device_put(detector.variables, device))
+
+
+def _load_from(place: Place, where: str, checkpoint: str) -> Detector:
+    if addresses.is_remote(place):
+        try:
+            if addresses.exists(place / "config.json"):
+                return load_run(Run(place), checkpoint)
+        except UserError as error:  # of the local copy
+            raise type(error)(addresses.named(str(error))) from error
+    elif place.is_dir():
+        return load_run(Run(place), checkpoint)
+    if addresses.exists(place):
+        return load_published(where)[0]
+    raise CheckpointError(
+        f"there is no {where}; give the folder of a run, or the file of a published detector"
+    )
 
 
 def open_val(detector: Detector) -> Dataset:

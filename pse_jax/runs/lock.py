@@ -70,7 +70,7 @@ class Lock:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.content = _this_process()
+        self.content = holder_of_this_process()
         self.number = self._take()
         self.file = _file(folder, self.number)
         for number in _numbers(folder):
@@ -91,7 +91,7 @@ class Lock:
             return
         if newest == self.number and found and found[0] == self.content:
             return
-        how = f"taken over by {_describe(found[0])}" if found else f"freed: {self.file} is gone"
+        how = f"taken over by {described(found[0])}" if found else f"freed: {self.file} is gone"
         raise LockError(
             f"{self.folder} was {how}. This process stops, so that no two write there; what it has "
             "saved is in the folder, and the same command resumes"
@@ -185,18 +185,23 @@ def _is_free(file: Path) -> bool:
         if found is None or "released" in found[0]:
             return True
         holder, renewed = found
-        if holder.get("machine") == _machine():
-            return not _is_alive(holder)
+        if (alive := alive_here(holder)) is not None:
+            return not alive
         age = _clock_of(file.parent) - renewed
         if age > EXPIRES:
             return True
         if first is None:
             first = renewed
             left = EXPIRES - age
-            logger.info("waiting up to %.0f s for a sign of %s", left, _describe(holder))
+            logger.info("waiting up to %.0f s for a sign of %s", left, described(holder))
         elif renewed != first:
             return False
         time.sleep(POLL)
+
+
+def alive_here(holder: Holder) -> bool | None:
+    """Whether a holder is a process of this machine that runs; None if it is of another one."""
+    return _is_alive(holder) if holder.get("machine") == _machine() else None
 
 
 def _is_alive(holder: Holder) -> bool:
@@ -243,7 +248,8 @@ def _now() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z")
 
 
-def _this_process() -> Holder:
+def holder_of_this_process() -> Holder:
+    """Who this process is, for a lease."""
     pid = os.getpid()
     return {
         "host": socket.gethostname(),
@@ -255,7 +261,8 @@ def _this_process() -> Holder:
     }
 
 
-def _describe(holder: Holder) -> str:
+def described(holder: Holder) -> str:
+    """A holder, for messages."""
     if not holder:
         return "a process that has not said who it is"
     host, pid, since, command = (holder.get(key) for key in ("host", "pid", "since", "command"))
@@ -265,6 +272,6 @@ def _describe(holder: Holder) -> str:
 def _refusal(folder: Path, file: Path) -> str:
     holder, _ = _read(file) or ({}, 0)
     return (
-        f"{folder} is in use by {_describe(holder)}. Wait until it ends, or stop it (then the same "
+        f"{folder} is in use by {described(holder)}. Wait until it ends, or stop it (then the same "
         f"command resumes), or give another folder. If it has surely ended, delete {file}"
     )

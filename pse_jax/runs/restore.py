@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pse_jax import distributed
+from pse_jax.addresses import Place, absolute
 from pse_jax.errors import CheckpointError, DamagedError
 from pse_jax.models import Variables
 from pse_jax.runs.checkpoint import read_arrays, read_meta, with_frozen
@@ -70,17 +71,17 @@ def newest(run: Run, like: Like, mesh: Mesh) -> Saved | None:
     return _on_every_process(find_whole, like, mesh)
 
 
-def of_another_run(path: Path, like: Like, mesh: Mesh) -> Saved:
+def of_another_run(path: Place, like: Like, mesh: Mesh) -> Saved:
     """The state in DIR/checkpoints/STEP of another run.
 
     Raises:
         CheckpointError: if there is none, or it is damaged or of another model.
     """
-    run = Run(path.absolute().parents[1])
+    run = Run(absolute(path).parents[1])
 
     def read() -> Saved:
         there = steps(run.checkpoints)
-        if path.absolute().parent != run.checkpoints or not path.name.isdecimal():
+        if absolute(path).parent.name != run.checkpoints.name or not path.name.isdecimal():
             raise CheckpointError(
                 f"{path} is not DIR/checkpoints/STEP, a state to continue from; only checkpoints/ "
                 "has these, best/ has parameters alone"
@@ -88,7 +89,7 @@ def of_another_run(path: Path, like: Like, mesh: Mesh) -> Saved:
         if int(path.name) not in there:
             raise CheckpointError(f"{path} does not exist; there are steps {there or 'none'}")
         try:
-            return _read_state(path, like)
+            return _read_state(run.checkpoints / path.name, like)
         except DamagedError as error:
             others = [step for step in there if step != int(path.name)]
             raise CheckpointError(f"{error}. There are also steps {others or 'none'}") from error

@@ -4,14 +4,14 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import jax
 import optax
 from jax.sharding import Mesh
 
-from pse_jax import coordination, distributed, job, models, progress, stopping
+from pse_jax import addresses, coordination, distributed, job, models, progress, stopping
+from pse_jax.addresses import Place
 from pse_jax.config import Config
 from pse_jax.config_checks import validate
 from pse_jax.data import sources, survey
@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 def train(
     config: Config,
-    folder: str | Path,
+    folder: str | Place,
     *,
     allow_change: Collection[str] = (),
-    from_checkpoint: Path | None = None,
+    from_checkpoint: Place | None = None,
 ) -> dict[str, Any] | None:
     """Trains, or resumes the run in `folder`; returns the final evaluation's numbers.
 
@@ -46,7 +46,7 @@ def train(
 
     Args:
         config: what to train; of a run that resumes, its own.
-        folder: of the run.
+        folder: of the run, or its address (gs://...).
         allow_change: fields in which `config` may differ from the run's.
         from_checkpoint: DIR/checkpoints/STEP of another run, the state that a new run starts from.
 
@@ -54,7 +54,7 @@ def train(
         UserError: for whatever the user can fix.
     """
     validate(config)
-    run = Run(Path(folder).expanduser())
+    run = Run(addresses.place(folder))
     run.make()  # before devices are touched
     rows = distributed.local_rows(config.data.batch_size, config.train.accumulate)
     distributed.local_rows(config.inference.batch_size)
@@ -94,7 +94,7 @@ def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan, PixelCache]:
     return train_set, val_set, plan, PixelCache(train_set, data.cache_gb)
 
 
-def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[str, Any] | None:
+def _train(config: Config, run: Run, rows: slice, origin: Place | None) -> dict[str, Any] | None:
     total, mesh = config.optimizer.steps, distributed.make_mesh()
     train_set, val_set, plan, cache = open_data(config)
     categories = train_set.categories
@@ -117,8 +117,9 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
         """The numbers, on the main process, which scores; the others go on."""
         detector = Detector(config, categories, state.variables, step)
         save(step)
-        checkpoints.wait()
-        with stopping.nothing_to_save(f"during the evaluation of step {step}, which is saved"):
+        saved = checkpoints.wait()
+        doing = f"during the evaluation of step {step}, which is saved"
+        with stopping.nothing_to_save(doing) if saved else contextlib.nullcontext():
             numbers = evaluate(detector, val_set, run.folder)
         if numbers is None:
             return None
@@ -165,6 +166,6 @@ def _train(config: Config, run: Run, rows: slice, origin: Path | None) -> dict[s
         if step >= total:
             report.close_window(step)
             return coordination.share(evaluate_now(step))
-        checkpoints.wait()
-        logger.warning("asked to stop: step %d is saved; the same command resumes", step)
+        if checkpoints.wait():
+            logger.warning("asked to stop: step %d is saved; the same command resumes", step)
         return None

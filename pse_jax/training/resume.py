@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from pse_jax import distributed, models
+from pse_jax import addresses, distributed, models
+from pse_jax.addresses import Place
 from pse_jax.categories import Categories
 from pse_jax.config import Config
 from pse_jax.data import sources
@@ -21,7 +21,7 @@ from pse_jax.training import optimizer
 from pse_jax.training.step import TrainState, create_state
 
 
-def check_origin(run: Run, from_checkpoint: Path | None) -> Path | None:
+def check_origin(run: Run, from_checkpoint: Place | None) -> Place | None:
     """The state of another run to start from; None where this run has begun already.
 
     Raises:
@@ -29,7 +29,7 @@ def check_origin(run: Run, from_checkpoint: Path | None) -> Path | None:
     """
     if from_checkpoint is None:
         return None
-    origin = from_checkpoint.expanduser().absolute()
+    origin = addresses.absolute(addresses.place(from_checkpoint))
     if not steps(run.checkpoints):
         return origin
     if run.origin != str(origin):
@@ -43,7 +43,7 @@ def check_origin(run: Run, from_checkpoint: Path | None) -> Path | None:
 def saved_state(
     config: Config,
     run: Run,
-    origin: Path | None,
+    origin: Place | None,
     model: models.FCOS,
     categories: Categories,
     mesh: Mesh,

@@ -5,7 +5,6 @@ Prints tables and writes analysis.json and report.html, a page that opens offlin
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from pse_jax.data.coco import load_ground_truth, load_results
 from pse_jax.evaluation.arrays import nan_to_none
@@ -15,23 +14,24 @@ from pse_jax.files import make_folder, write_whole
 from pse_jax.report import tables
 from pse_jax.report.page import write_report
 from pse_jax.report.pictures import check_images
+from pse_jax.runs import staging
 from pse_jax.verbs import flags
 
 
 def main(argv: Sequence[str]) -> int:
     parser = flags.parser("analyze", __doc__)
     add = parser.add_argument
-    add("--annotations", type=flags.path, required=True, help="ground truth: COCO instances file")
-    add("--detections", type=flags.path, required=True, help="COCO results file of any framework")
+    add("--annotations", type=flags.place, required=True, help="ground truth: COCO instances file")
+    add("--detections", type=flags.place, required=True, help="COCO results file of any framework")
     add("--images", type=flags.path, help="folder of the images, to draw the worst-ranked pairs")
     add("--exif", choices=("apply", "ignore"), default="apply", help="EXIF orientation of photos")
     add("--outside-images", action="store_true", help="let file names lead out of --images")
-    add("--out", type=flags.path, help="folder to write; by default analysis/ beside --detections")
+    add("--out", type=flags.place, help="folder to write; by default analysis/ beside --detections")
     add("--examples", type=int, default=12, help="worst-ranked pairs to show (default 12)")
     options = flags.parse(parser, argv)
     if options.examples < 0:
         parser.error(f"--examples {options.examples}: must be 0 or more")
-    out: Path = options.out or options.detections.parent / "analysis"
+    out = options.out or options.detections.parent / "analysis"
 
     truth = load_ground_truth(options.annotations)
     found = load_results(options.detections, truth)
@@ -39,10 +39,11 @@ def main(argv: Sequence[str]) -> int:
         check_images(options.images, truth, found, options.outside_images)
     examined = examine(truth, found)
     summary = summarise(examined, options.examples)
-    make_folder(out, "the folder of the analysis")
     content = json.dumps(nan_to_none(summary), indent=1, allow_nan=False)
-    write_whole(out / "analysis.json", content + "\n", "the analysis")
-    write_report(out / "report.html", examined, summary, options.images, options.exif)
+    with staging.writing(out) as folder:
+        make_folder(folder, "the folder of the analysis")
+        write_whole(folder / "analysis.json", content + "\n", "the analysis")
+        write_report(folder / "report.html", examined, summary, options.images, options.exif)
     print(tables.render(summary))
     print(f"wrote {out / 'analysis.json'} and {out / 'report.html'}")
     return 0

@@ -18,10 +18,10 @@ def main(argv: Sequence[str]) -> int:
     parser = flags.parser("check", __doc__)
     flags.add_config(parser)
     parser.add_argument(
-        "--annotations", type=flags.path, metavar="FILE", help="one file in COCO's format instead"
+        "--annotations", type=flags.place, metavar="FILE", help="one file in COCO's format instead"
     )
     parser.add_argument(
-        "--images", type=flags.path, metavar="DIR", help="folder of the images of --annotations"
+        "--images", type=flags.place, metavar="DIR", help="folder of the images of --annotations"
     )
     parser.add_argument(
         "--out", type=flags.path, metavar="DIR", help="folder for pictures of the data"

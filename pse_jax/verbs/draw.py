@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from pse_jax.addresses import named
 from pse_jax.files import make_folder, write_whole
 from pse_jax.verbs import flags
 
@@ -15,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
     add = parser.add_argument
     flags.add_workdir(parser)
     flags.add_checkpoint(parser)
-    add("--out", type=flags.path, metavar="FILE", help="default WORKDIR/detections.png")
+    add("--out", type=flags.place, metavar="FILE", help="default WORKDIR/detections.png")
     add("--count", type=int, default=12, help="images on the sheet (default 12)")
     add("--columns", type=int, default=4, help="images per row (default 4)")
     add("--size", type=int, default=640, help="px of an image's longer side (default 640)")
@@ -32,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
     flags.prepare(config)
 
     from pse_jax.report import pictures
+    from pse_jax.runs import staging
     from pse_jax.runs.load import load_run, open_val
 
     detector = load_run(run, options.checkpoint, config)
@@ -52,10 +54,12 @@ def main(argv: Sequence[str]) -> int:
         )
         for i, pixels, found in zip(chosen, images, detector(images), strict=True)
     ]
-    make_folder(out.parent, "the folder of the sheet")
     stream = io.BytesIO()
     kind = Image.registered_extensions()[out.suffix.lower()]
     pictures.sheet(drawn, options.columns).save(stream, kind)
-    write_whole(out, stream.getvalue(), "the sheet")
-    print(f"drew {len(drawn)} images to {out}; dashed: ground truth")
+    with staging.writing(out.parent) as folder:
+        make_folder(folder, "the folder of the sheet")
+        write_whole(folder / out.name, stream.getvalue(), "the sheet")
+    run.publish()
+    print(f"drew {len(drawn)} images to {named(str(out))}; dashed: ground truth")
     return 0

@@ -5,6 +5,8 @@ newest checkpoint under the run's own configuration are written into the run's f
 into a folder of their own below its evaluations/, or to --out.
 """
 
+from contextlib import nullcontext
+
 from pse_jax.verbs import flags
 
 
@@ -13,15 +15,17 @@ def main(argv: list[str]) -> int:
     flags.add_workdir(parser, "folder of the run; runs/NAME by default, NAME being config.name")
     flags.add_checkpoint(parser)
     flags.add_config(parser)
-    parser.add_argument("--out", type=flags.path, metavar="DIR", help="folder to write to")
+    parser.add_argument("--out", type=flags.place, metavar="DIR", help="folder to write to")
     flags.add_processes(parser)
     options = flags.parse(parser, argv)
     run, config = flags.run_of(options)
     flags.prepare(config)
 
     from pse_jax import job
+    from pse_jax.runs import staging
     from pse_jax.runs.evaluate import evaluate_run
 
     job.join(**flags.processes(options))
-    evaluate_run(run, config, options.checkpoint, options.out)
+    with staging.writing(options.out) if options.out else nullcontext() as out:
+        evaluate_run(run, config, options.checkpoint, out)
     return 0

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from pse_jax.addresses import absolute, named
+from pse_jax.runs import staging
 from pse_jax.verbs import flags
 
 OF_LOSSES, OF_RUNS = ("surfaces", "family"), ("scatter", "examples")
@@ -21,7 +23,7 @@ Each is written as PNG and PDF. The first two need no run.
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = flags.parser("figures", __doc__, epilog=EPILOG)
     add = parser.add_argument
-    add("--out", type=flags.path, metavar="DIR", required=True, help="folder to write to")
+    add("--out", type=flags.place, metavar="DIR", required=True, help="folder to write to")
     flags.add_workdir(parser, "folders of runs", nargs="+", default=[])
     flags.add_checkpoint(parser)
     add("--label", nargs="+", default=[], help="names of the runs in the figures")
@@ -38,7 +40,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.error(f"--what {what}: it must be some of {', '.join(OF_LOSSES + OF_RUNS)}")
     if options.label and len(options.label) != len(options.workdir):
         parser.error(f"{len(options.label)} labels for {len(options.workdir)} runs")
-    names = options.label or [workdir.resolve().name for workdir in options.workdir]
+    names = options.label or [absolute(workdir).name for workdir in options.workdir]
     options.runs = dict(zip(names, options.workdir, strict=True))
     if len(options.runs) < len(options.workdir):
         parser.error("two runs have the same name; tell them apart with --label")
@@ -47,7 +49,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> int:
     options = parse(argv)
-    out, what = options.out, options.what
+    with staging.writing(options.out) as out:
+        written = _draw(options, out)
+    print("wrote " + "\n      ".join(named(str(path)) for path in written))
+    return 0
+
+
+def _draw(options: argparse.Namespace, out: Path) -> list[Path]:
+    """Draws what is wanted; returns the files."""
+    what = options.what
     used = options.runs if set(what) & set(OF_RUNS) else {}
     runs = {label: flags.run_of(options, workdir) for label, workdir in used.items()}
     from pse_jax.experiments.figures import examples, scatter, surfaces
@@ -77,5 +87,4 @@ def main(argv: Sequence[str]) -> int:
             written += examples.save_examples(boxes, dataset, out, name, *limits)
     if "scatter" in what:
         written += save(scatter.draw_scatter(rows), out, "scatter")
-    print("wrote " + "\n      ".join(map(str, written)))
-    return 0
+    return written

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import logging
 
-from pse_jax import progress
+from pse_jax import addresses, progress
+from pse_jax.addresses import Place
 from pse_jax.config import Config, get
 from pse_jax.config_checks import override, validate
 from pse_jax.errors import ConfigError, UserError
@@ -45,9 +46,28 @@ def parser(verb: str, description: str | None, **more: Any) -> Parser:
     return Parser(f"python -m pse_jax {verb}", None, description, allow_abbrev=False, **more)
 
 
+def place(text: str) -> Place:
+    """The argparse type of files and folders that may also be addresses, as gs://bucket/run.
+
+    Raises:
+        ArgumentTypeError: for an address that cannot be served.
+    """
+    try:
+        return addresses.place(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def path(text: str) -> Path:
-    """The argparse type of files and folders: `~` is the home folder."""
-    return Path(text).expanduser()
+    """The argparse type of files and folders on this machine: `~` is the home folder.
+
+    Raises:
+        ArgumentTypeError: for an address.
+    """
+    try:
+        return addresses.local(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_config(parser: Parser) -> None:
@@ -68,7 +88,7 @@ def add_overrides(parser: Parser) -> None:
 
 def add_workdir(parser: Parser, help: str = "folder of the run", **more: Any) -> None:
     """`--workdir DIR`, and `--config.x.y=z` to change the configuration of the run in it."""
-    parser.add_argument("--workdir", type=path, metavar="DIR", help=help, **more)
+    parser.add_argument("--workdir", type=place, metavar="DIR", help=help, **more)
     add_overrides(parser)
 
 
@@ -174,7 +194,7 @@ def config_of(options: argparse.Namespace) -> Config:
     return config
 
 
-def run_of(options: argparse.Namespace, workdir: Path | None = None) -> "tuple[Run, Config]":
+def run_of(options: argparse.Namespace, workdir: Place | None = None) -> "tuple[Run, Config]":
     """The run in --workdir (or `workdir`), and its configuration with the overrides, checked.
 
     A verb that also takes --config lets it replace the run's own; --workdir is then runs/NAME by
@@ -204,7 +224,7 @@ def prepare(config: Config) -> None:
     if config.train.compilation_cache:
         from pse_jax import distributed
 
-        folder = path(config.data.cache_dir) / "xla"
+        folder = addresses.local(config.data.cache_dir) / "xla"
         try:
             distributed.use_compilation_cache(folder)
         except OSError as error:
@@ -224,8 +244,10 @@ def find_config(value: str | None) -> tuple[Path, list[str]]:
     """
     if not value:
         raise ConfigError(f"--config is missing; give a file, or one of {', '.join(shipped())}")
+    if "://" in value:
+        addresses.local(value)  # refuses it
     name, *argument = value.split(":", 1)
-    file = path(name)
+    file = Path(name).expanduser()
     if name in shipped() and not file.is_file():
         file = SHIPPED / f"{name}.py"
     if not file.is_file():

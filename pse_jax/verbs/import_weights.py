@@ -10,7 +10,7 @@ def main(argv: list[str]) -> int:
     flags.add_workdir(parser, "folder to write; it must hold no run", required=True)
     parser.add_argument("--format", choices=FORMATS, help="what it is, if the file does not tell")
     help = "file in COCO's format that names the classes, if they are not COCO's"
-    parser.add_argument("--annotations", type=flags.path, metavar="FILE", help=help)
+    parser.add_argument("--annotations", type=flags.place, metavar="FILE", help=help)
     options = flags.parse(parser, argv)
 
     from pse_jax.data.coco import load_categories

@@ -13,6 +13,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from pse_jax.addresses import Place, absolute
 from pse_jax.config import Config, leaves
 from pse_jax.errors import ConfigError
 from pse_jax.verbs import flags
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--from-checkpoint",
-        type=flags.path,
+        type=flags.place,
         metavar="DIR/checkpoints/STEP",
         help="start the new run in --workdir from this state of another run: parameters, "
         "velocities and step",
@@ -64,11 +65,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def newest(workdir: Path) -> str:
+def newest(workdir: Place) -> str:
     """Which state a run would resume from."""
-    from pse_jax.runs.folder import Run, steps
+    from pse_jax.runs.folder import safe_steps
 
-    there = steps(Run(workdir).checkpoints)
+    there = safe_steps(workdir)
     return f"step {there[-1]} in {workdir} is safe" if there else "nothing was saved yet"
 
 
@@ -76,7 +77,7 @@ def _config_of(options: argparse.Namespace) -> Config:
     """That of --config, or else of the run that --from-checkpoint names; with the overrides."""
     if options.config or not options.from_checkpoint:
         return flags.config_of(options)
-    return flags.run_of(options, workdir=options.from_checkpoint.absolute().parents[1])[1]
+    return flags.run_of(options, workdir=absolute(options.from_checkpoint).parents[1])[1]
 
 
 def fields(text: str) -> list[str]:

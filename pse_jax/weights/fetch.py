@@ -15,8 +15,9 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from pse_jax import progress
+from pse_jax.addresses import Place, is_remote, place, read
 from pse_jax.errors import WeightsError
-from pse_jax.files import make_folder
+from pse_jax.files import make_folder, reason, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ def resolve(where: str, cache_dir: Path) -> Path:
     if parts.scheme != "https" and not local:
         if parts.scheme == "http":
             raise WeightsError(f"{where} is not encrypted; give its https:// address")
+        if parts.scheme and is_remote(remote := place(where)):
+            return _from_store(remote, cached_path(address, cache_dir))
         return _local_file(where)
     target = cached_path(address, cache_dir)
     address, published = address.partition("#")[0], _published_hash(address)
@@ -72,6 +75,17 @@ def cached_path(address: str, cache_dir: Path) -> Path:
     if parts.query:
         names[-1] += "." + quote(parts.query, safe="=")
     return cache_dir.expanduser() / "weights" / parts.netloc.replace(":", "_") / Path(*names)
+
+
+def _from_store(remote: Place, target: Path) -> Path:
+    """A file of gs:// or the like, copied anew each time: it may be another by now."""
+    make_folder(target.parent, "the cache of downloaded weights (config.data.cache_dir)")
+    try:
+        content = read(remote)
+    except OSError as error:
+        raise WeightsError(f"{remote} cannot be read: {reason(error)}") from error
+    write_whole(target, content, "the weights")
+    return target
 
 
 def _local_file(where: str) -> Path:
