@@ -246,7 +246,7 @@ def shown(value: Any) -> str:
 class Problems:
     """Counts what was corrected or left out, keeps a few examples, and logs them at the end."""
 
-    def __init__(self, source: str | Path):
+    def __init__(self, source: str | os.PathLike):
         self.source, self.counts, self.examples = source, Counter(), {}
 
     def add(self, kind: str, example: str) -> None:
