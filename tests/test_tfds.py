@@ -433,6 +433,11 @@ def test_the_default_folder_is_found_and_said(tmp_path, monkeypatch, caplog):
     assert prepared.default_root() == tmp_path / "tensorflow_datasets"
 
 
+def test_a_bucket_is_no_local_folder():
+    with pytest.raises(ConfigError, match="root=gs://bucket/tfds: array_record is read from a"):
+        sources.locate(DataConfig(source="tfds", root="gs://bucket/tfds"))
+
+
 @pytest.mark.parametrize("source", ["coco", "tfds"])
 def test_no_data_names_every_way(tmp_path, monkeypatch, source):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))

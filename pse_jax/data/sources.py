@@ -33,6 +33,11 @@ def locate(config: DataConfig) -> DataConfig:
         )
     if config.root and config.source == "coco":
         return config
+    if config.source == "tfds" and "://" in config.root:
+        raise ConfigError(
+            f"config.data.root={config.root}: array_record is read from a local or a mounted disk; "
+            "mount the bucket or copy the folder, and give that path"
+        )
     root = Path(config.root or prepared.default_root()).expanduser()
     if prepared.find(root) is not None:
         if config.source == "coco":
