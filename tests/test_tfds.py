@@ -18,15 +18,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pse_jax.config import DataConfig
+from pse_jax.categories import COCO
+from pse_jax.config import Config, DataConfig
 from pse_jax.data import sources
 from pse_jax.data.pipeline import batches
 from pse_jax.data.plan import TrainPlan, buckets_for
 from pse_jax.data.tfds import prepare, prepared
 from pse_jax.data.tfds.index import xywh_of
 from pse_jax.data.tfds.reader import TOLERANCE
+from pse_jax.detector import Detector
 from pse_jax.errors import ConfigError, DataError, ImageError
 from pse_jax.evaluation.oracles import score
+from pse_jax.runs import evaluate
+from pse_jax.runs.predict import Predicted
 
 DATA = Path(__file__).parent / "data"
 FILES, PREPARED = DATA / "tiny_coco", DATA / "tiny_coco_tfds"
@@ -165,6 +169,22 @@ def test_scores_by_tfds_differ_by_the_stated_tolerance_alone(tmp_path):
     for name in ("AP", "AP50", "AP75", "AR1", "AR100", "APL", "APM"):
         np.testing.assert_equal(numbers[0][name], numbers[1][name])
     assert numbers[0]["APS"] != numbers[1]["APS"]
+
+
+def test_an_evaluation_states_the_tolerance(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+
+    def predict(_, dataset):  # no detector is asked
+        return Predicted(sources.coco.load_results([], dataset), [])
+
+    monkeypatch.setattr(evaluate, "predict", predict)
+    for data, told in ((by_tfds(tmp_path), True), (files(), False)):
+        dataset = sources.open_split(data, "val")
+        caplog.clear()
+        numbers = evaluate.evaluate(Detector(Config(), COCO, {}, 7), dataset, tmp_path)
+        written = json.loads((tmp_path / "eval_7.json").read_text())
+        assert numbers.get("note") == written.get("note") == (TOLERANCE if told else None)
+        assert ("1024 to 1025" in caplog.text) is told
 
 
 @given(st.data())
@@ -368,6 +388,17 @@ def test_another_data_set_or_format(tmp_path, copy, old, new, message):
         sources.open_split(by_tfds(tmp_path, copy), "train")
 
 
+def test_array_record_beside_another_format(tmp_path, copy):
+    """What `tfds convert_format` leaves in place of a set that was prepared as TFRECORD."""
+    info = copy / VERSION / "dataset_info.json"
+    old, new = '"fileFormat": "array_record"', '"fileFormat": "tfrecord"'
+    both = f'"alternativeFileFormats": ["array_record"], {new}'
+    assert old in info.read_text()
+    info.write_text(info.read_text().replace(old, both))
+    dataset = sources.open_split(by_tfds(tmp_path, copy), "val")
+    assert len(dataset) == 5 and dataset.pixels_of(0).ndim == 3
+
+
 def test_other_class_names(tmp_path, copy):
     labels = copy / VERSION / "objects-label.labels.txt"
     labels.write_text(labels.read_text().replace("bicycle", "bike"))
@@ -400,6 +431,11 @@ def test_the_default_folder_is_found_and_said(tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("TFDS_DATA_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert prepared.default_root() == tmp_path / "tensorflow_datasets"
+
+
+def test_a_bucket_is_no_local_folder():
+    with pytest.raises(ConfigError, match="root=gs://bucket/tfds: array_record is read from a"):
+        sources.locate(DataConfig(source="tfds", root="gs://bucket/tfds"))
 
 
 @pytest.mark.parametrize("source", ["coco", "tfds"])

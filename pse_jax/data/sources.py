@@ -36,12 +36,12 @@ def locate(config: DataConfig) -> DataConfig:
         )
     if config.root and config.source == "coco":
         return straight.names_found(config)
-    root = Path(config.root or prepared.default_root()).expanduser()
-    if addresses.is_remote(addresses.place(config.root)):
+    if config.source == "tfds" and "://" in config.root:
         raise ConfigError(
-            f"config.data.root is {config.root}: TFDS's data sets are read from a local disk; copy "
-            "the folder there, or use COCO's own files (config.data.source=coco), also at addresses"
+            f"config.data.root={config.root}: array_record is read from a local or a mounted disk; "
+            "mount the bucket or copy the folder, and give that path"
         )
+    root = Path(config.root or prepared.default_root()).expanduser()
     if prepared.find(root) is not None:
         if config.source == "coco":
             logger.info("config.data.root is empty: coco/2017 is read by TFDS, from %s", root)

@@ -140,8 +140,8 @@ def _other_format(folder: Path, formats: set[str]) -> str:
     """What to do with a data set that only TensorFlow can read."""
     return (
         f"{folder} is prepared as {' and '.join(sorted(formats))}, which cannot be read image by "
-        f"image without TensorFlow; write it as {FORMAT} too, without another download "
-        f"({INSTALL_PREPARE}):\n  tfds convert_format --dataset_version_dir={folder} "
-        f"--out_file_format={FORMAT} --out_dir=DIR/{NAME}/{VERSION}"
-        "\nand pass --config.data.root=DIR"
+        f"image without TensorFlow. Write it as {FORMAT} beside that, without another download:\n"
+        f"  {INSTALL_PREPARE} apache-beam mlcroissant\n"
+        f"  tfds convert_format --dataset_version_dir={folder} --out_file_format={FORMAT}\n"
+        f"or prepare it anew in another folder: {PREPARE}"
     )
