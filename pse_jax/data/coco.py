@@ -59,7 +59,7 @@ def load(
     file, folder = Path(annotation_file), Path(image_folder)
     if not os.path.exists(file):
         raise DataError(f"no annotations at {file}.{WAYS}")
-    content = instances(file)
+    content = _instances(file)
     truth, images, order = _ground_truth(str(file), content)
     problems = Problems(file)
     names = images.texts("file_name", "it must be a path below the image folder")
@@ -93,7 +93,7 @@ def load_ground_truth(annotations: str | os.PathLike | Mapping[str, Any]) -> Gro
         DataError: as `load`.
     """
     source, content = read_json(annotations, "annotations")
-    return _ground_truth(source, instances(content, source))[0]
+    return _ground_truth(source, _instances(content, source))[0]
 
 
 def load_categories(annotations: str | os.PathLike) -> Categories:
@@ -103,7 +103,18 @@ def load_categories(annotations: str | os.PathLike) -> Categories:
         DataError: as `load`.
     """
     source, content = read_json(annotations, "annotations")
-    return _categories(Rows(instances(content, source)["categories"], source, "categories"))
+    return _categories(Rows(_instances(content, source)["categories"], source, "categories"))
+
+
+def load_rows(annotation_file: Path) -> dict[str, Any]:
+    """The three lists of a file in COCO's format as they stand in it, checked.
+
+    Raises:
+        DataError: as `load`.
+    """
+    content = _instances(annotation_file)
+    _ground_truth(str(annotation_file), content)
+    return content
 
 
 def load_results(results: Any, truth: GroundTruth) -> Results:
@@ -133,12 +144,8 @@ def load_results(results: Any, truth: GroundTruth) -> Results:
     )
 
 
-def instances(content: Any, source: str = "") -> dict[str, Any]:
-    """The three lists of an instances file, of its path or its content; their rows unchecked.
-
-    Raises:
-        DataError: if it cannot be read, or one of them is missing.
-    """
+def _instances(content: Any, source: str = "") -> dict[str, Any]:
+    """The three lists of an instances file, of its path or its content."""
     if isinstance(content, Path):
         source, content = read_json(content, "annotations")
     needs = "it needs images, annotations and categories, as COCO's instances files have"
