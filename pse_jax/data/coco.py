@@ -131,6 +131,17 @@ def load_categories(annotations: str | os.PathLike) -> Categories:
     return _categories(Rows(instances(content, source)["categories"], source, "categories"))
 
 
+def load_rows(annotation_file: os.PathLike) -> dict[str, Any]:
+    """The three lists of a file in COCO's format as they stand in it, checked.
+
+    Raises:
+        DataError: as `load`.
+    """
+    content = instances(annotation_file)
+    _ground_truth(str(annotation_file), content)
+    return content
+
+
 def load_results(results: Any, truth: GroundTruth) -> Results:
     """Detections in COCO's results format, of a file or its parsed content; may be empty.
 

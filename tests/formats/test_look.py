@@ -93,6 +93,10 @@ def only_images(folder):
     put(folder / "a.jpg", b"\xff\xd8\xff")
 
 
+def labels_alone(folder):
+    put(folder / "a.xml", "<annotation></annotation>")
+
+
 def tfds(folder):
     put(folder / "dataset_info.json", "{}")
     put(folder / "features.json", "{}")
@@ -123,6 +127,7 @@ FOLDERS = {
     labelme: ("a folder with a LabelMe annotation (a.json)", "export the labels as COCO"),
     results: ("a folder with COCO results (a.json)", "these are detections"),
     only_images: ("a folder of images without any labels", "what is recognised"),
+    labels_alone: ("a folder with a VOC annotation (a.xml)", "put the images beside"),
     tfds: ("a folder of TensorFlow Datasets", "--config.data.source=tfds"),
     records: ("a folder of record files", "export the labels as COCO"),
     archive: ("a folder with a zip archive (a.zip)", "unpack it"),
@@ -158,6 +163,7 @@ def test_what_needs_converting_is_told_with_the_command_wherever_it_is_pointed_a
     assert command in str(error.value) and f"--config.data.root={folder}-coco" in str(error.value)
     files = [tmp_path / "set", *(f for f in folder.rglob("*") if f.suffix in (".xml", ".yaml"))]
     files += [] if writer is write_voc else [*folder.rglob("train*.txt")]
+    files += [f for f in folder.rglob("*") if f.is_dir()]  # Annotations/, labels/train, ...
     assert len(files) > 3
     for file in files:
         for what in (check_main, coco.load_ground_truth):

@@ -16,13 +16,12 @@ def read(found: Found, options: Options, notes: Notes) -> Source:
     """The whole data set; annotations keep all that they have, and images their ids if they can.
 
     Raises:
-        DataError: as `coco.load_ground_truth`, or if the splits differ in their categories.
+        DataError: as `coco.load_rows`, or if the splits differ in their categories.
     """
     splits, categories = {}, None
     for split, parts in found.parts.items():
         for part in parts:
-            content = coco.instances(part.labels)
-            coco.load_ground_truth(part.labels)  # checks it
+            content = coco.load_rows(part.labels)
             if categories is None:
                 categories, first = content["categories"], part.labels
             elif _table(content) != _table({"categories": categories}):

@@ -96,17 +96,18 @@ def voc(path: Path) -> Found | None:
         told = f"ImageSets/Main: {', '.join(lists)}" if lists else "no ImageSets"
         what = f"a data set in Pascal VOC's layout ({labels.name}/, {images.name}/, {told})"
         return Found("voc", path, what, parts or {"train": (Part(labels, images),)})
-    folders = {
-        name: folder for name, folder in split_folders(path).items() if files.has(folder, ".xml")
-    }
-    if not folders and files.has(path, ".xml") and _is_voc(path):
+    folders = {name: folder for name, folder in split_folders(path).items() if _beside(folder)}
+    if not folders and _beside(path):
         folders = {"train": path}
     parts = {name: (Part(folder, folder),) for name, folder in folders.items()}
     what = f"a data set of Pascal VOC's XML files beside their images ({_splits(parts)})"
     return Found("voc", path, what, parts) if parts else None
 
 
-def _is_voc(folder: Path) -> bool:
+def _beside(folder: Path) -> bool:
+    """Whether a folder holds images and, beside them, VOC's XML files."""
+    if not files.has(folder, ".xml") or not files.has(folder, "image"):
+        return False
     names = (name for name in files.names_in(folder) if name.lower().endswith(".xml"))
     return any(files.kind(folder / name) == "VOC annotation" for name in names)
 

@@ -20,23 +20,31 @@ def look(path: Path) -> Found:
     if not path.is_dir():
         return _file(path)
     found = _folder(path)
-    if found.kind:
+    if found.kind in USABLE + CONVERTIBLE:
         return found
+    around = _around(path)
+    if around:
+        return around
     below = [inner for inner in map(_folder, files.folders_in(path)[:100]) if inner.kind]
     sets = [inner for inner in below if inner.kind in USABLE + CONVERTIBLE]
     if len(sets) == 1:
         return sets[0]
     if sets:
-        some = ", ".join(str(inner.path) for inner in sets[:5])
-        return Found(
-            "several",
-            path,
-            f"a folder around {len(sets)} data sets",
-            remedy=f"give one of them: {some}",
-        )
-    if below:
-        return dataclasses.replace(below[0], path=path)
-    return found
+        remedy = f"give one of them: {', '.join(str(inner.path) for inner in sets[:5])}"
+        return Found("several", path, f"a folder around {len(sets)} data sets", remedy=remedy)
+    return found if found.kind or not below else dataclasses.replace(below[0], path=path)
+
+
+def _around(path: Path) -> Found | None:
+    """The data set of which a folder is a part: its labels, its images, its lists."""
+    path = path.absolute()
+    for folder in list(path.parents)[:2]:
+        found = _folder(folder)
+        parts = [part for them in found.parts.values() for part in them]
+        places = [p for part in parts for p in (part.labels, part.images, part.listing) if p]
+        if any(path in (place, *place.parents) for place in places):
+            return dataclasses.replace(found, what=f"a part of {found.what} at {found.path}")
+    return None
 
 
 def _folder(path: Path) -> Found:
@@ -88,6 +96,7 @@ REMEDIES = {
     "xz archive": UNPACK,
     "7z archive": UNPACK,
     "rar archive": UNPACK,
+    "VOC annotation": "put the images beside, or into JPEGImages/ beside Annotations/",
     "LabelMe annotation": CONVERT_ELSEWHERE,
     "VIA annotations": CONVERT_ELSEWHERE,
     "CVAT annotations": (

@@ -42,4 +42,4 @@ def split_folders(path: Path) -> dict[str, Path]:
         name = split_named(folder.name)
         if name and re.fullmatch(r"[a-z]+[_-]?\d*", folder.name.lower()):
             found.setdefault(name, folder)
-    return found
+    return {name: found[name] for name in SPLITS if name in found}
