@@ -74,7 +74,7 @@ def table(machine: Machine, alone: int = 16) -> str:
 
 
 def measure_step() -> tuple[float, float]:
-    """The fixed and each image's time of our step on this CPU: R-50, 128 px, float32, best of 5."""
+    """What a step costs here whatever its batch, and an image: R-50, 128 x 128, float32."""
     import jax
     import numpy as np
 

@@ -104,7 +104,10 @@ def _not_joined(signs: list[cluster.Sign], why: Exception | str) -> ClusterError
     first = " ".join(str(why).split())[:300]
     failed = first if isinstance(why, str) else f"jax.distributed.initialize: {first}"
     shown = " and ".join(f"{sign.variable}={sign.value}" for sign in signs)
-    said = f"{shown} says that this job has other processes" if signs else "this may be one of many"
+    verb = "says" if len(signs) == 1 else "say"
+    said = (
+        f"{shown} {verb} that this job has other processes" if signs else "this may be one of many"
+    )
     remedy = signs[0].remedy if signs else cluster.EXPLICIT
     return ClusterError(
         f"{said}, but they cannot be joined ({failed}): this one would train alone. Remedy: "

@@ -187,6 +187,7 @@ def test_two_tasks_of_slurm_stop_together_and_one_process_goes_on(cache, tmp_pat
     """Two of two devices each train as one of four; only the main one scores."""
     flags = [f"--config.train.eval_every={EVALUATED}", "--config.train.checkpoint_every=1000"]
     flags += ["--config.inference.score_threshold=0.001"]  # so that there are detections
+    flags += ["--config.train.keep_checkpoints=9"]
     folder = tmp_path / "slurm"
     job, logs = slurm(cache, folder, *flags), [folder / "0.log", folder / "1.log"]
     try:
@@ -209,7 +210,7 @@ def test_two_tasks_of_slurm_stop_together_and_one_process_goes_on(cache, tmp_pat
     (step,) = {int(re.search(r"step (\d+) is saved", output)[1]) for output in outputs}
     assert EVALUATED < step < 2 * EVALUATED
 
-    more = [f"--config.optimizer.steps={step + 4}", "--config.train.checkpoint_every=1000"]
+    more = [f"--config.optimizer.steps={step + 4}", *flags[1:]]
     four = {"JAX_NUM_CPU_DEVICES": "4"}
     output = Command(cache, folder / "run", *more, **four).finish()
     assert f"steps       {step} to {step + 4} (resumed from a checkpoint)" in output
