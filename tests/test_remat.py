@@ -23,7 +23,7 @@ def kept_bytes(config, images):
 
 
 def test_most_of_what_uses_memory_is_computed_again():
-    """Backbone and towers: these, at five levels, keep more than the backbone (docs/training.md)."""
+    """Backbone and towers: these keep more than the backbone (docs/training.md)."""
     images = jax.ShapeDtypeStruct((1, 800, 1344, 3), jnp.float32)
     plain, less = (
         kept_bytes(ModelConfig(depth=10, dtype="bfloat16", remat=remat), images)
@@ -35,7 +35,7 @@ def test_most_of_what_uses_memory_is_computed_again():
 def test_gradients_are_the_same():
     found = []
     for remat in (False, True):
-        config = tiny.make_config(remat=remat, frozen_stages=2, norm="frozen_bn").model
+        config = tiny.make_config(remat=remat, frozen_stages=4, norm="frozen_bn").model
         model = models.create(config, tiny.CLASSES)
         variables = tiny.make_variables(model)
         images = jax.random.normal(jax.random.key(0), (2, 64, 64, 3))
@@ -46,9 +46,9 @@ def test_gradients_are_the_same():
 
         gradient = jax.jit(jax.grad(objective), compiler_options=tiny.FAST)
         found.append(dict(jax.tree.leaves_with_path(gradient(variables["params"]))))
-        # Not the same program: one block in each of three stages, two towers at five levels.
+        # Not the same program: one block is trained, and two towers at five levels.
         text = jax.jit(jax.grad(objective)).lower(variables["params"]).as_text()
-        assert text.count("optimization_barrier") == (3 + 10) * remat
+        assert text.count("optimization_barrier") == (1 + 10) * remat
     for path, plain in found[0].items():
         scale = np.abs(plain).max()
         assert scale > 0 or "backbone" in str(path)
