@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from pse_jax.config import ModelConfig, OptimizerConfig
+from pse_jax.config import Config, ModelConfig, OptimizerConfig
 from pse_jax.training import optimizer
 
 MODEL = ModelConfig()
@@ -147,3 +147,30 @@ def test_clipping_by_the_global_norm():
     loose = run(dataclasses.replace(plain, clip_norm=norm * 1.01), steps=1)[2]
     for path in SHAPES:
         np.testing.assert_allclose(loose[0][path], unclipped[0][path], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "batch, rule, rate, words",
+    [
+        (16, "none", 0.01, "0.01"),
+        (16, "linear", 0.01, "0.01"),
+        (
+            8,
+            "none",
+            0.01,
+            "0.01; a batch of 8 is 0.5 of the 16 that it is meant for "
+            "(config.optimizer.base_batch), and the linear rule would give 0.005: "
+            "--config.optimizer.batch_rule=linear",
+        ),
+        (64, "linear", 0.04, "0.04 by the linear rule: a batch of 64 is 4 of the 16 that 0.01 "
+         "is meant for"),
+    ],
+)  # fmt: skip
+def test_the_rate_of_another_batch_is_said_and_switchable(batch, rule, rate, words):
+    config = Config()
+    config.data.batch_size, config.optimizer.batch_rule = batch, rule
+    assert optimizer.describe_rate(config) == words
+    scaled = optimizer.for_batch(config)
+    assert scaled.learning_rate == pytest.approx(rate)
+    assert dataclasses.replace(scaled, learning_rate=0.01) == config.optimizer
+    np.testing.assert_allclose(optimizer.learning_rate(70_000, scaled), rate / 10)

@@ -94,7 +94,7 @@ class Head(nn.Module):
         c = self.config
 
         def tower(name: str) -> Tower:
-            return Tower(
+            return (nn.remat(Tower) if c.remat else Tower)(
                 c.fpn_channels,
                 c.head_convs,
                 c.head_groups,
