@@ -129,5 +129,7 @@ def test_weights_come_from_an_address_anew_each_time(store, tmp_path):
         store._file("gs://bucket/w.safetensors").write_bytes(content)
         found = resolve("gs://bucket/w.safetensors", tmp_path / "cache")
         assert found.read_bytes() == content and found.suffix == ".safetensors"
-    with pytest.raises(WeightsError, match=r"gs://bucket/v.safetensors cannot be read: it does not"):
+    with pytest.raises(
+        WeightsError, match=r"gs://bucket/v.safetensors cannot be read: it does not"
+    ):
         resolve("gs://bucket/v.safetensors", tmp_path / "cache")

@@ -64,7 +64,8 @@ class Checkpoints:
         if not self.writes:
             return None
         if self.alone:
-            options["multiprocessing_options"] = _alone()
+            folder.mkdir(parents=True, exist_ok=True)
+            options |= {"multiprocessing_options": _alone(), "create": False}
         return _Manager(folder.absolute(), options=Options(**options))
 
     def save(self, detector: Detector, training: Tree, window: list[Tree] | None = None) -> None:
