@@ -246,7 +246,9 @@ def assert_consistent(store):
     return whole
 
 
-def test_whenever_a_machine_dies_what_is_there_is_consistent(store):
+@pytest.mark.parametrize("pushes", ["often", "seldom"])
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_whenever_a_machine_dies_what_is_there_is_consistent(store, pushes, stride):
     """After every single write or removal: the next machine goes on from there, and so on."""
     after, found = 0, set()
     while True:
@@ -266,7 +268,9 @@ def test_whenever_a_machine_dies_what_is_there_is_consistent(store):
         with contextlib.suppress(OSError):
             for step in (1, 2, 3):
                 for _ in work(run, step):
-                    run.mirror.push(checkpoints=True)
+                    if pushes == "often":
+                        run.mirror.push(checkpoints=True)
+                run.mirror.push(checkpoints=True)
         store.fail = lambda what, path: None
         dead = left == 0
         whole = assert_consistent(store)
@@ -279,7 +283,7 @@ def test_whenever_a_machine_dies_what_is_there_is_consistent(store):
         assert there(store) == [str(step) for step in [*whole, 9][-2:]]  # and no remains
         if not dead:
             break
-        after += 1
+        after += stride
     assert after > 30 and {(), (1,), (1, 2), (2, 3)} <= found
 
 
