@@ -78,7 +78,8 @@ class Store(backend.Backend):
         below = self.keys(f"{self._ask('rmtree', path)}/")
         if not below:
             raise FileNotFoundError(path)
-        for key in below:
+        for key in reversed(below):  # one after the other, in no order that one may rely on
+            self.fail("remove", key)
             self._file(key).unlink(missing_ok=True)
 
     def stat(self, path):

@@ -175,7 +175,7 @@ def test_an_evaluation_states_the_tolerance(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
 
     def predict(_, dataset):  # no detector is asked
-        return Predicted(sources.coco.load_results([], dataset), [])
+        return Predicted(sources.coco.load_results([], dataset), [], len(dataset))
 
     monkeypatch.setattr(evaluate, "predict", predict)
     for data, told in ((by_tfds(tmp_path), True), (files(), False)):

@@ -33,6 +33,7 @@ from tests.runs.test_resuming import (
     quick_loop,
     rows_of,
 )
+from tests.test_processes import Command, several
 
 RUN = "gs://bucket/runs/a"
 
@@ -147,19 +148,19 @@ def test_a_new_machine_goes_on_where_another_was_killed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["an object is gone", "an object is cut"])
+@pytest.mark.parametrize("damage", ["objects are gone", "objects are cut"])
 def test_a_damaged_checkpoint_is_passed_over_and_kept(
-    damage, store, quick, untouched, cache, tmp_path, caplog
+    damage, store, quick, untouched, cache, tmp_path
 ):
     upload(store, untouched)
-    keys = [key for key in store.keys(f"{RUN}/checkpoints/6/params/") if "/d/" in key]
-    largest = max(map(store._file, keys), key=lambda file: file.stat().st_size)
-    if damage == "an object is gone":
-        largest.unlink()
-    else:
-        largest.write_bytes(largest.read_bytes()[:-100])
+    for key in store.keys(f"{RUN}/checkpoints/6/params/"):
+        if "/d/" in key and damage == "objects are gone":
+            store._file(key).unlink()
+        elif "/d/" in key:
+            store._file(key).write_bytes(store._file(key).read_bytes()[:-10])
     train(config_of(cache), RUN)
-    assert f"passed over: {RUN}/checkpoints/6 is damaged" in caplog.text
+    log = content_of(store, "train.log").decode()
+    assert f"passed over: {RUN}/checkpoints/6 is damaged: params cannot be read" in log
     assert there(store) == ["3", "6", "6.damaged"]
     copy = download(store, tmp_path / "copy")
     shutil.rmtree(copy / "checkpoints" / "6.damaged")
@@ -245,7 +246,9 @@ def assert_consistent(store):
     return whole
 
 
-def test_whenever_a_machine_dies_what_is_there_is_consistent(store):
+@pytest.mark.parametrize("pushes", ["often", "seldom"])
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_whenever_a_machine_dies_what_is_there_is_consistent(store, pushes, stride):
     """After every single write or removal: the next machine goes on from there, and so on."""
     after, found = 0, set()
     while True:
@@ -265,7 +268,9 @@ def test_whenever_a_machine_dies_what_is_there_is_consistent(store):
         with contextlib.suppress(OSError):
             for step in (1, 2, 3):
                 for _ in work(run, step):
-                    run.mirror.push(checkpoints=True)
+                    if pushes == "often":
+                        run.mirror.push(checkpoints=True)
+                run.mirror.push(checkpoints=True)
         store.fail = lambda what, path: None
         dead = left == 0
         whole = assert_consistent(store)
@@ -278,7 +283,7 @@ def test_whenever_a_machine_dies_what_is_there_is_consistent(store):
         assert there(store) == [str(step) for step in [*whole, 9][-2:]]  # and no remains
         if not dead:
             break
-        after += 1
+        after += stride
     assert after > 30 and {(), (1,), (1, 2), (2, 3)} <= found
 
 
@@ -464,6 +469,32 @@ def test_which_state_is_safe_is_known_without_asking(store, untouched):
     store.calls.clear()
     assert safe_steps(run.mirror.address) == [3, 6] and not store.calls
     assert safe_steps(untouched) == [3, 6]
+
+
+class RemoteCommand(Command):
+    PROGRAM = ("tests/remote_train.py", "--config=tests/tiny_run.py")
+
+
+@pytest.mark.slow
+def test_two_machines_save_and_another_one_goes_on(cache, tmp_path, monkeypatch):
+    """They share no folder: the main one alone writes checkpoints; the bits are a local run's."""
+    monkeypatch.setenv("STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0 "
+                       "--xla_llvm_disable_expensive_passes=true")  # fmt: skip
+    flags = ("--config.optimizer.steps=6", "--config.train.checkpoint_every=2")
+    for command in several(cache, RUN, *flags, program=RemoteCommand):
+        command.finish()
+    for command in several(cache, tmp_path / "local", *flags):
+        command.finish()
+    with served(tmp_path / "store") as store:
+        assert there(store) == ["4", "6"] and there(store, "best") == ["6"]
+        assert not store.keys(f"{RUN}/claims/")
+        ours, theirs = (pse_jax.load(run, "latest") for run in (RUN, tmp_path / "local"))
+        jax.tree.map(np.testing.assert_array_equal, ours.variables, theirs.variables)
+    output = RemoteCommand(cache, RUN, "--config.optimizer.steps=8").finish()
+    assert "6 to 8 (resumed from a checkpoint)" in output
+    assert not list(tmp_path.glob("pse_jax-*/*"))  # no copies are left behind
 
 
 # Folders to write to
