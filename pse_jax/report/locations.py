@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from pse_jax.config import Config
 from pse_jax.data import transforms
 from pse_jax.files import make_folder, write_whole
+from pse_jax.points import STRIDES
 from pse_jax.report.assigned import Assigner
 from pse_jax.report.checked import Checked
 from pse_jax.report.pictures import DARK, PALETTE, draw_boxes, sheet
@@ -71,7 +72,7 @@ def _picture(checked: Checked, config: Config, i: int) -> Image.Image:
     pen = ImageDraw.Draw(picture)
     scale = np.array(wh) / (hw[1], hw[0])
     for (x, y), level, box in zip(found.points_xy * scale, found.levels, found.boxes, strict=True):
-        radius = 3 + 2 * level
+        radius = float(np.clip(0.16 * STRIDES[level] * scale[0], 1.2, 7))
         corners = (x - radius, y - radius, x + radius, y + radius)
-        pen.ellipse(corners, fill=colours[box], outline=DARK)
+        pen.ellipse(corners, fill=colours[box], outline=DARK if radius > 2.5 else None)
     return picture
