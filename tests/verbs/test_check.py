@@ -90,11 +90,12 @@ def test_a_data_set_without_any_box(tmp_path, capsys):
 
 
 CONFIG = """
-from pse_jax.config import Config, DataConfig
+from pse_jax.config import Config, DataConfig, OptimizerConfig
 
 def get_config():
     names = dict(train_annotations="instances.json", val_annotations="{val}")
-    return Config(data=DataConfig(train_images="images", val_images="images", threads=1, **names))
+    data = DataConfig(train_images="images", val_images="images", threads=1, **names)
+    return Config(data=data, optimizer=OptimizerConfig(steps=9, milestones=()))
 """
 
 
