@@ -8,8 +8,8 @@ import pytest
 
 from pse_jax import addresses
 from pse_jax.errors import LockError, WriteError
-from pse_jax.runs import claims
 from pse_jax.runs.lock import holder_of_this_process
+from pse_jax.runs.remote import claims
 from tests.object_store import served
 
 ELSEWHERE = {"host": "tpu-7", "pid": 12, "since": "today", "command": "train", "machine": "other"}
