@@ -6,8 +6,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from pse_jax import addresses, link, peers, stopping
+from pse_jax import addresses
 from pse_jax.errors import ProcessError, UserError
+from pse_jax.processes import link, peers, stopping
 
 VERBS = {
     "train": "train a detector, or resume a run",

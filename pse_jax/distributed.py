@@ -9,8 +9,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from pse_jax import peers
 from pse_jax.errors import ProcessError, UserError
+from pse_jax.processes import peers
 
 
 def make_mesh() -> Mesh:

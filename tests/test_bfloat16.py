@@ -22,7 +22,8 @@ from pse_jax.models.layers import Conv, FrozenBatchNorm
 from pse_jax.points import level_shapes, locations
 from pse_jax.targets import assign
 from pse_jax.training import optimizer
-from pse_jax.training.objective import batch_losses, create_state, make_train_step
+from pse_jax.training.objective import batch_losses
+from pse_jax.training.step import create_state, make_train_step
 
 SIDE, IMAGES = 64, 8
 HALF = jnp.bfloat16

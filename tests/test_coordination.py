@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from pse_jax import coordination
 from pse_jax.errors import ProcessError
 from pse_jax.evaluation.arrays import Results
+from pse_jax.processes import coordination
 from pse_jax.runs.predict import Predicted, gather
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pse_jax.cluster import signs
 from pse_jax.errors import UserError
+from pse_jax.processes.cluster import signs
 from pse_jax.verbs import flags
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ def test_what_shows_other_processes(environ, shown):
 
 PROGRAM = """
 import json, sys
-from pse_jax import job
+from pse_jax.processes import job
 from pse_jax.errors import UserError
 from pse_jax.progress import show_log
 show_log()

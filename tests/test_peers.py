@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # What each process does once all are connected; `me` is its number.
 PROGRAM = """
 import pathlib, sys, time
-from pse_jax import peers
+from pse_jax.processes import peers
 from pse_jax.progress import show_log
 show_log()
 me, count, folder = int(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])

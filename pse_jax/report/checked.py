@@ -11,8 +11,10 @@ from jaxtyping import Bool, Int
 from pse_jax import progress
 from pse_jax.config import Config
 from pse_jax.data import survey, transforms
+from pse_jax.data.cache import cached_ends
 from pse_jax.data.dataset import Dataset
-from pse_jax.data.plan import Buckets, buckets_for, fill_batches
+from pse_jax.data.plan import Buckets, buckets_for
+from pse_jax.data.sampling import plan_for
 from pse_jax.errors import ImageError
 from pse_jax.points import STRIDES
 from pse_jax.report.assigned import Assigner
@@ -74,12 +76,7 @@ def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
     """
     dropped = training and not config.data.keep_empty
     trained_on = dataset.without_empty() if dropped else dataset
-    buckets = buckets_for(trained_on.sizes_hw, config.data) if len(trained_on) else None
-    if buckets and training:
-        buckets = fill_batches(buckets, config.data.batch_size)
-    if buckets:  # or the arrays below may not fit either
-        batch = config.data.batch_size if training else config.inference.batch_size
-        survey.require_memory(trained_on, buckets, config, batch)
+    buckets = _buckets(trained_on, config, training) if len(trained_on) else None
     assigners = [Assigner(hw, config) for hw in buckets.shapes_hw] if buckets else []
 
     def look(i: int) -> tuple[str, str, bytes, Int[np.ndarray, "k 5"], Bool[np.ndarray, " k"]]:
@@ -120,6 +117,20 @@ def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
         failures=(),
     )
     return dataclasses.replace(checked, failures=tuple(_failures(checked, training)))
+
+
+def _buckets(trained_on: Dataset, config: Config, training: bool) -> Buckets:
+    """The canvases on which training or an evaluation has the images, if they fit into memory."""
+    data, cached = config.data, 0
+    if training:
+        plan = plan_for(trained_on, config)
+        buckets, largest, batch = plan.buckets, plan.largest, data.batch_size
+        cached = int(cached_ends(trained_on, data.cache_gb).max(initial=0))
+    else:
+        buckets = largest = buckets_for(trained_on.sizes_hw, data)
+        batch = config.inference.batch_size
+    survey.require_memory(trained_on, largest, config, batch, cached)
+    return buckets
 
 
 def _decode(dataset: Dataset, i: int) -> tuple[str, str, bytes]:

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 
 import pse_jax
-from pse_jax import coordination
 from pse_jax.config import Config, leaves
 from pse_jax.data.dataset import Dataset
 from pse_jax.errors import ProcessError
+from pse_jax.processes import coordination
 
 # Where the data are on this host and how it reads them; what they hold is compared.
 MAY_DIFFER = (

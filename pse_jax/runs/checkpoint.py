@@ -26,8 +26,9 @@ from pse_jax.config import to_dict
 from pse_jax.detector import Detector
 from pse_jax.errors import CheckpointError, DamagedError
 from pse_jax.models import Variables
-from pse_jax.runs import checksums, mirror
+from pse_jax.runs import checksums
 from pse_jax.runs.folder import Run, steps
+from pse_jax.runs.remote import mirror
 from pse_jax.runs.steps import find, remedy, set_aside
 
 Tree = dict[str, Any]

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from pse_jax import coordination, distributed, job, progress
+from pse_jax import distributed, progress
 from pse_jax.addresses import named
 from pse_jax.config import Config
 from pse_jax.data.dataset import Dataset
@@ -16,6 +16,7 @@ from pse_jax.detector import Detector
 from pse_jax.evaluation.arrays import nan_to_none
 from pse_jax.evaluation.oracles import score
 from pse_jax.files import make_folder, write_together, write_whole
+from pse_jax.processes import coordination, job
 from pse_jax.report import tables
 from pse_jax.runs.agreement import check_agreement
 from pse_jax.runs.checkpoint import find

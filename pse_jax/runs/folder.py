@@ -16,9 +16,10 @@ from pse_jax.addresses import Place
 from pse_jax.config import Config, differences, from_dict, to_dict
 from pse_jax.errors import CheckpointError, ConfigError, UserError, WriteError
 from pse_jax.files import FULL, REMEDY, make_folder, read_regular, reason, write_whole
-from pse_jax.runs import claims, mirror
-from pse_jax.runs.claims import RemoteLock
 from pse_jax.runs.lock import Lock, held
+from pse_jax.runs.remote import claims, mirror
+from pse_jax.runs.remote.claims import RemoteLock
+from pse_jax.runs.remote.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Run:
         self.log = folder / "train.log"
         self.evaluations = folder / "evaluations"  # NAME/: of anything but the run as it is
         self.lock: Lock | RemoteLock | None = None  # on the main process, while it writes
-        self.publisher: mirror.Publisher | None = None  # likewise, of a run at an address
+        self.publisher: Publisher | None = None  # likewise, of a run at an address
 
     def make(self) -> None:
         """Makes the folder.
@@ -133,14 +134,14 @@ class Run:
             yield
             return
         self.mirror.fetch_all()
-        self.publisher = publisher = mirror.Publisher(self.mirror, self.lock.check_now)
+        self.publisher = copies = Publisher(self.mirror, self.lock.check_now)
         try:
             yield
         except BaseException:
-            publisher.close(failed=True)
+            copies.close(failed=True)
             raise
         else:
-            publisher.close(failed=False)
+            copies.close(failed=False)
         finally:
             self.publisher = None
 

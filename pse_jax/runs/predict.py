@@ -6,11 +6,12 @@ import io
 import jax
 import numpy as np
 
-from pse_jax import coordination, distributed, progress
+from pse_jax import distributed, progress
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.pipeline import eval_batches
 from pse_jax.detector import Detector
 from pse_jax.evaluation.arrays import Results
+from pse_jax.processes import coordination
 
 NONE = np.zeros(0, np.int32)
 NO_DETECTIONS = (NONE, NONE, np.zeros((0, 4)), np.zeros(0))

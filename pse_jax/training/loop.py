@@ -10,7 +10,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from pse_jax import addresses, coordination, distributed, job, models, progress, stopping
+from pse_jax import addresses, distributed, models, progress
 from pse_jax.addresses import Place
 from pse_jax.config import Config
 from pse_jax.config_checks import validate
@@ -21,6 +21,7 @@ from pse_jax.data.pipeline import batches
 from pse_jax.data.plan import TrainPlan, buckets_for
 from pse_jax.data.sampling import plan_for
 from pse_jax.detector import Detector
+from pse_jax.processes import coordination, job, stopping
 from pse_jax.runs.agreement import check_agreement
 from pse_jax.runs.checkpoint import Checkpoints
 from pse_jax.runs.evaluate import evaluate

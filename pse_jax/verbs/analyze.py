@@ -14,7 +14,7 @@ from pse_jax.files import make_folder, write_whole
 from pse_jax.report import tables
 from pse_jax.report.page import write_report
 from pse_jax.report.pictures import check_images
-from pse_jax.runs import staging
+from pse_jax.runs.remote import staging
 from pse_jax.verbs import flags
 
 

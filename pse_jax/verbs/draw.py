@@ -33,8 +33,8 @@ def main(argv: Sequence[str]) -> int:
     flags.prepare(config)
 
     from pse_jax.report import pictures
-    from pse_jax.runs import staging
     from pse_jax.runs.load import load_run, open_val
+    from pse_jax.runs.remote import staging
 
     detector = load_run(run, options.checkpoint, config)
     dataset = open_val(detector)

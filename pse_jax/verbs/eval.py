@@ -21,9 +21,9 @@ def main(argv: list[str]) -> int:
     run, config = flags.run_of(options)
     flags.prepare(config)
 
-    from pse_jax import job
-    from pse_jax.runs import staging
+    from pse_jax.processes import job
     from pse_jax.runs.evaluate import evaluate_run
+    from pse_jax.runs.remote import staging
 
     job.join(**flags.processes(options))
     with staging.writing(options.out) if options.out else nullcontext() as out:

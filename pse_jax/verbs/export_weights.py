@@ -14,8 +14,8 @@ def main(argv: list[str]) -> int:
     options = flags.parse(parser, argv)
     run, config = flags.run_of(options)
 
-    from pse_jax.runs import staging
     from pse_jax.runs.load import load_run
+    from pse_jax.runs.remote import staging
     from pse_jax.weights.export import save
 
     with staging.writing(options.out.parent) as folder:

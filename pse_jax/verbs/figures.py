@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pse_jax.addresses import absolute, named
-from pse_jax.runs import staging
+from pse_jax.runs.remote import staging
 from pse_jax.verbs import flags
 
 OF_LOSSES, OF_RUNS = ("surfaces", "family"), ("scatter", "examples")

@@ -46,11 +46,11 @@ def main(argv: Sequence[str]) -> int:
     flags.prepare(config)
 
     # Slow imports only now: a wrong flag or value is answered at once.
-    from pse_jax import stopping
+    from pse_jax.processes import stopping
 
     workdir, finished = options.workdir or Path("runs", config.name), None
     with stopping.saving(lambda: newest(workdir)):
-        from pse_jax import job
+        from pse_jax.processes import job
         from pse_jax.training.loop import train
 
         job.join(**flags.processes(options))

@@ -21,7 +21,8 @@ from pse_jax.data.plan import EvalPlan, buckets_for
 from pse_jax.data.transforms import pixels_of
 from pse_jax.detector import prepare
 from pse_jax.errors import DataError, ImageError, ResultsError
-from pse_jax.report.dataset import check, lines
+from pse_jax.report.checked import check
+from pse_jax.report.dataset import lines
 from pse_jax.report.pictures import check_images, draw_example
 
 DATA = DataConfig(short_side=64, long_side=96, threads=2)

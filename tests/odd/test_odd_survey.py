@@ -17,7 +17,8 @@ from pse_jax.data.pipeline import Row, load_row
 from pse_jax.data.plan import buckets_for
 from pse_jax.data.transforms import resized_hw
 from pse_jax.errors import DataError
-from pse_jax.report.dataset import check, lines
+from pse_jax.report.checked import check
+from pse_jax.report.dataset import lines
 
 
 def long_images(folder, sizes=((1, 5000), (5000, 1)), plain=0):

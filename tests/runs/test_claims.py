@@ -8,8 +8,8 @@ import pytest
 
 from pse_jax import addresses
 from pse_jax.errors import LockError, WriteError
-from pse_jax.runs import claims
 from pse_jax.runs.lock import holder_of_this_process
+from pse_jax.runs.remote import claims
 from tests.object_store import served
 
 ELSEWHERE = {"host": "tpu-7", "pid": 12, "since": "today", "command": "train", "machine": "other"}
@@ -97,8 +97,8 @@ def test_a_sleeper_that_was_taken_for_dead_gives_way(store, folder, monkeypatch)
         time.sleep(0.01)
     with pytest.raises(LockError, match="taken over by process 12 on tpu-7"):
         lock.check_now()
-    assert store.keys() == ["gs://bucket/run/claims/0.json"]
     lock.release()
+    assert store.keys() == ["gs://bucket/run/claims/0.json"]
 
 
 def test_never_two_at_once_however_they_come_between_each_other(store, folder, monkeypatch):

@@ -19,9 +19,10 @@ import pytest
 import pse_jax
 from pse_jax import files
 from pse_jax.errors import CheckpointError, ConfigError, UserError, WriteError
-from pse_jax.runs import claims, evaluate, mirror, staging
+from pse_jax.runs import evaluate
 from pse_jax.runs.evaluate import evaluate_run
 from pse_jax.runs.folder import Run, detections_file, numbers_file, safe_steps, steps
+from pse_jax.runs.remote import claims, mirror, publisher, staging
 from pse_jax.training import loop
 from pse_jax.training.loop import train
 from tests.object_store import served
@@ -60,7 +61,7 @@ def quick():
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror, "PAUSE", 0.01)
+    monkeypatch.setattr(publisher, "PAUSE", 0.01)
     monkeypatch.setattr(claims, "WAIT", 0.01)
     with served(tmp_path / "store") as store:
         yield store
@@ -77,7 +78,7 @@ def no_farewell(monkeypatch):
     @contextlib.contextmanager
     def dying():
         with monkeypatch.context() as patch:
-            patch.setattr(mirror.Publisher, "close", close)
+            patch.setattr(publisher.Publisher, "close", close)
             yield
 
     return dying

@@ -14,10 +14,11 @@ import jax
 import numpy as np
 import pytest
 
-from pse_jax import distributed, job
+from pse_jax import distributed
 from pse_jax.__main__ import main
 from pse_jax.config import from_dict
 from pse_jax.errors import CheckpointError, ConfigError
+from pse_jax.processes import job
 from pse_jax.runs.checkpoint import read_meta
 from pse_jax.runs.folder import Run, detections_file, numbers_file
 from pse_jax.runs.load import load_run

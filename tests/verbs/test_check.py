@@ -90,11 +90,12 @@ def test_a_data_set_without_any_box(tmp_path, capsys):
 
 
 CONFIG = """
-from pse_jax.config import Config, DataConfig
+from pse_jax.config import Config, DataConfig, OptimizerConfig
 
 def get_config():
     names = dict(train_annotations="instances.json", val_annotations="{val}")
-    return Config(data=DataConfig(train_images="images", val_images="images", threads=1, **names))
+    data = DataConfig(train_images="images", val_images="images", threads=1, **names)
+    return Config(data=data, optimizer=OptimizerConfig(steps=9, milestones=()))
 """
 
 
@@ -318,6 +319,13 @@ def broken(name):
         case "huge batches":
             images[1] |= {"width": 2**24, "height": 2**24}
             flags = ["--config.data.long_side=100000000", "--config.data.short_side=10000000"]
+        case "a huge jitter":  # the batches of short_side would fit
+            images[1] |= {"width": 2**20, "height": 2**20}
+            sizes = {"short_side": 64, "long_side": 10**6, "jitter": f"(64,{10**6})"}
+            flags = [f"--config.data.{field}={value}" for field, value in sizes.items()]
+        case "a huge cache":
+            images[1] |= {"width": 2**24, "height": 2**24}
+            flags = ["--config.data.cache_gb=1e9"]
         case "huge evaluation batches":
             flags = ["--config.inference.batch_size=100000000"]
         case "no category name":
@@ -328,7 +336,7 @@ def broken(name):
 CASES = (
     "nothing wrong, no annotations, only crowds, only boxes without area, only boxes outside, "
     "no images, unknown category, unknown image, repeated id, missing image, image outside, NaN, "
-    "huge batches, huge evaluation batches, no category name"
+    "huge batches, a huge jitter, a huge cache, huge evaluation batches, no category name"
 ).split(", ")
 
 

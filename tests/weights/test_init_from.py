@@ -113,7 +113,8 @@ def test_weights_of_other_networks_are_refused(tmp_path):
 PROGRAM = """
 import sys
 import numpy as np
-from pse_jax import distributed, job
+from pse_jax import distributed
+from pse_jax.processes import job
 from pse_jax.errors import UserError, WeightsError
 
 job.join()

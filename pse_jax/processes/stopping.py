@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pse_jax import link, peers
+from pse_jax.processes import link, peers
 
 logger = logging.getLogger(__name__)
 

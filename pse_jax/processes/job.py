@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
-from pse_jax import cluster, coordination, link, peers, stopping
 from pse_jax.errors import ClusterError
+from pse_jax.processes import cluster, coordination, link, peers, stopping
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ programs either way. A checkpoint counts when its `meta/metadata` is there: that
 removed first. Everything else is in it then, or its checksums say what is not.
 """
 
-import concurrent.futures
 import errno
 import functools
 import logging
@@ -13,23 +12,19 @@ import os
 import re
 import shutil
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from pse_jax import addresses
 from pse_jax.addresses import Place
 from pse_jax.errors import CheckpointError, UserError, WriteError
 from pse_jax.files import reason
-from pse_jax.runs import staging
+from pse_jax.runs.remote import staging, transfer
 
 logger = logging.getLogger(__name__)
 
 EVERY = 30.0  # seconds between two copies of what a run has written
-ATTEMPTS = 3  # at the end of a run
-PAUSE = 5.0  # seconds between them
-THREADS = 8  # that copy the files of a checkpoint
 METRICS = "metrics.jsonl"
 MARKER = "meta/metadata"  # of a checkpoint, which is whole where it has one
 CHECKPOINTS = ("best", "checkpoints")
@@ -91,7 +86,7 @@ class Mirror:
         file = self.folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-        self.known[name] = _stamp(file)
+        self.known[name] = transfer.stamp(file)
 
     def fetch(self, path: Path) -> None:
         """Copies a folder of the run to the local disk, a checkpoint for one, unless it is here.
@@ -106,10 +101,12 @@ class Mirror:
             part = self.folder / f".{path.name}.part"
             shutil.rmtree(part, ignore_errors=True)
             try:
-                files = _files_below(self.address / key)
+                files = transfer.files_below(self.address / key)
                 if not files:
                     raise FileNotFoundError(errno.ENOENT, "it is gone; run the command again")
-                _all_at_once(lambda name: _download(self.address / key, name, part), files)
+                transfer.all_at_once(
+                    lambda name: transfer.download(self.address / key, name, part), files
+                )
                 os.replace(part, path)
             except OSError as error:
                 raise CheckpointError(
@@ -158,11 +155,11 @@ class Mirror:
         with self._busy:
             keys = self._checkpoints_here() if checkpoints else []
             metrics = self.folder / METRICS
-            stamp = _stamp(metrics) if metrics.exists() else None
+            stamp = transfer.stamp(metrics) if metrics.exists() else None
             rows = metrics.read_bytes() if stamp else b""
             for name in self._changed():
                 file = self.folder / name
-                now, content = _stamp(file), file.read_bytes()
+                now, content = transfer.stamp(file), file.read_bytes()
                 self._write(name, content, now)
             for name in [name for name in self.known if not (self.folder / name).exists()]:
                 addresses.remove(self.address / name)
@@ -190,7 +187,7 @@ class Mirror:
             for name in (name for name in files if name[0] != "."):
                 path = Path(folder, name)
                 key = path.relative_to(self.folder).as_posix()
-                if key != METRICS and self.known.get(key) != (stamp := _stamp(path)):
+                if key != METRICS and self.known.get(key) != (stamp := transfer.stamp(path)):
                     found.append((stamp[1], key))
         return [key for _, key in sorted(found)]
 
@@ -211,11 +208,11 @@ class Mirror:
             if key in self.partial:  # leave nothing of another that was not copied to its end
                 self._remove(key)
             self.partial.add(key)
-            files = _local_files(self.folder / key)
+            files = transfer.local_files(self.folder / key)
             rest = [name for name in files if name != MARKER]
             try:
-                _all_at_once(functools.partial(self._upload, key), rest)
-                if _local_files(self.folder / key) != files or not files:
+                transfer.all_at_once(functools.partial(self._upload, key), rest)
+                if transfer.local_files(self.folder / key) != files or not files:
                     continue  # it was being removed meanwhile; the next call removes it there
                 if MARKER in files:
                     self._upload(key, MARKER)
@@ -277,62 +274,6 @@ class Mirror:
         )
 
 
-class Publisher:
-    """Copies what a run writes every few seconds, in a thread, and at its end.
-
-    Args:
-        mirror: of the run.
-        check: raises LockError if the folder is another process's by now.
-    """
-
-    def __init__(self, mirror: Mirror, check: Callable[[], None]):
-        self.mirror, self.check = mirror, check
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        while not self.ended.wait(EVERY):
-            try:
-                self.now()
-            except UserError as error:  # the loop finds the same when it next looks at its lock
-                logger.error("%s", error)
-                return
-
-    def now(self) -> bool:
-        """Copies what there is; whether it was possible."""
-        self.check()
-        return self.mirror.try_push()
-
-    def close(self, failed: bool) -> None:
-        """Ends the thread and copies what is left.
-
-        Args:
-            failed: the run ends by an error, which is not to be hidden by another.
-
-        Raises:
-            WriteError: if that is not possible; says where it is kept.
-        """
-        self.ended.set()
-        self.thread.join()
-        for left in reversed(range(ATTEMPTS)):
-            try:
-                self.check()
-                return self.mirror.push(checkpoints=True)
-            except UserError:
-                if failed:  # it says the same, or matters more
-                    return None
-                raise
-            except OSError as error:
-                if not left:
-                    kept = self.mirror.kept(error)
-                    if not failed:
-                        raise kept from error
-                    logger.error("%s", kept)
-                    return None
-            time.sleep(PAUSE)
-
-
 _mirrors: weakref.WeakSet[Mirror] = weakref.WeakSet()  # of this process
 
 
@@ -348,41 +289,3 @@ def known_steps(address: Place) -> set[int]:
     there = {key for mirror in list(_mirrors) if mirror.address == address for key in mirror.there}
     states = [key.split("/")[1] for key in there if key.startswith("checkpoints/")]
     return {int(name) for name in states if name.isdecimal()}
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns
-
-
-def _local_files(folder: Path) -> list[str]:
-    return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    )
-
-
-def _files_below(folder: Place, prefix: str = "") -> list[str]:
-    """Of a remote folder, at any depth."""
-    names = addresses.names(folder)
-    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        kinds = pool.map(
-            lambda path: addresses.asked(path, path.is_dir), map(folder.joinpath, names)
-        )
-    found = []
-    for name, is_folder in zip(names, kinds, strict=True):
-        inside = _files_below(folder / name, f"{prefix}{name}/") if is_folder else [prefix + name]
-        found += inside
-    return found
-
-
-def _download(folder: Place, name: str, to: Path) -> None:
-    content = addresses.read(folder / name)
-    (to / name).parent.mkdir(parents=True, exist_ok=True)
-    (to / name).write_bytes(content)
-
-
-def _all_at_once(act: Callable[[str], None], names: list[str]) -> None:
-    """For every name; raises the first error when all have ended."""
-    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        for done in [pool.submit(act, name) for name in names]:
-            done.result()

@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import Callable
 
-from pse_jax.link import LOST, Link, News, Peer
+from pse_jax.processes.link import LOST, Link, News, Peer
 
 logger = logging.getLogger(__name__)
 
