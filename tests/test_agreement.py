@@ -10,12 +10,15 @@ import pytest
 import pse_jax
 from pse_jax.config import Config
 from pse_jax.data import coco
+from pse_jax.errors import DataError
 from pse_jax.runs.agreement import (
+    check_kept,
     code_facts,
     config_facts,
     data_facts,
     disagreement,
 )
+from pse_jax.runs.folder import Run
 from tests import coco_files
 
 HOSTS = ["hostA", "hostB", "hostC"]
@@ -129,3 +132,33 @@ def test_a_data_set_with_fewer_images_is_named_with_the_counts(dataset):
     message = told(data_facts("training data", dataset), data_facts("training data", fewer))
     assert f"the image ids of the training data: {len(dataset)} (" in message
     assert f"; {len(dataset) - 1} (" in message
+
+
+def test_a_run_resumes_on_the_data_it_began_with(dataset, tmp_path, caplog):
+    run, moved = Run(tmp_path / "run"), dataset.boxes_xywh.copy()
+    run.make()
+    moved[0, 0] += 1
+    other = dataclasses.replace(dataset, boxes_xywh=moved)
+    check_kept(run, {"training data": other})
+    check_kept(run, {"training data": dataset})  # nothing was trained yet
+    (run.checkpoints / "3").mkdir(parents=True)
+    renamed = dataclasses.replace(dataset, image_names=tuple("abc"[: len(dataset)]))
+    check_kept(run, {"training data": renamed})
+
+    said = r"the boxes of the training data were 4 \(\w+\) and are 4 \(\w+\)"
+    with pytest.raises(DataError, match=f"{said}.*--allow-change=data"):
+        check_kept(run, {"training data": other}, ["train.log_every"])
+    check_kept(run, {"training data": other}, ["data.root", "data.source"])
+    assert "other data from here on" in caplog.text
+    check_kept(run, {"training data": other})
+    with pytest.raises(DataError):
+        check_kept(run, {"training data": dataset})
+
+
+def test_a_run_that_noted_no_data_resumes(dataset, tmp_path):
+    run = Run(tmp_path / "run")
+    (run.checkpoints / "3").mkdir(parents=True)
+    check_kept(run, {"training data": dataset})
+    run.data_file.write_text("{")  # cut off
+    check_kept(run, {"training data": dataset})
+    assert "the boxes of the training data" in run.data_file.read_text()

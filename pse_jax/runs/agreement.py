@@ -1,10 +1,11 @@
-"""Whether the processes of one job have the same configuration, data and code."""
+"""Whether all processes of a job, and a run that resumes, have the same data; and the same code."""
 
 import hashlib
 import importlib.metadata
 import json
+import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ import jax
 import numpy as np
 
 import pse_jax
+from pse_jax import distributed
 from pse_jax.config import Config, leaves
 from pse_jax.data.dataset import Dataset
-from pse_jax.errors import ProcessError
+from pse_jax.errors import DataError, ProcessError
+from pse_jax.files import write_whole
 from pse_jax.processes import coordination
+from pse_jax.runs.folder import Run
+
+logger = logging.getLogger(__name__)
 
 # Where the data are on this host and how it reads them; what they hold is compared.
 MAY_DIFFER = (
@@ -57,6 +63,52 @@ def check_agreement(config: Config, datasets: Mapping[str, Dataset], **more: Any
         message = disagreement(hosts, everyone)
     if message := coordination.share(message):
         raise ProcessError(message)
+
+
+def check_kept(
+    run: Run, datasets: Mapping[str, Dataset], allow_change: Collection[str] = ()
+) -> None:
+    """Compares the data with those that the run began with; a run that begins notes them.
+
+    Args:
+        run: that is written to.
+        datasets: as in `check_agreement`; file names and folders may be others.
+        allow_change: if there is a field of the data among them, other data are noted instead.
+
+    Raises:
+        DataError: on every process, if they are others.
+    """
+    facts = {k: v for name, data in datasets.items() for k, v in data_facts(name, data).items()}
+    facts = {name: value for name, value in facts.items() if not name.startswith("the image names")}
+
+    def compare() -> None:
+        noted = _noted(run.data_file) if run.started else {}
+        changed = [
+            f"{name} were {noted[name]} and are {value}"
+            for name, value in facts.items()
+            if noted.get(name, value) != value
+        ]
+        if changed and not any(path.startswith("data.") for path in allow_change):
+            raise DataError(
+                f"{run.folder} holds a run on other data: {'; '.join(changed)}. Give the same "
+                "data to resume it, or another --workdir to start a new one. To resume with these, "
+                "run the same command again with --allow-change=data"
+            )
+        for change in changed:
+            logger.warning("other data from here on: %s", change)
+        if noted != facts:
+            write_whole(run.data_file, json.dumps(facts, indent=2) + "\n", "what the data are")
+
+    distributed.on_main(compare)
+
+
+def _noted(file: Path) -> Facts:
+    """What the run began with; nothing, if a version wrote it that noted nothing."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def config_facts(config: Config) -> Facts:

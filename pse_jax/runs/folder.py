@@ -44,6 +44,7 @@ class Run:
         folder = self.mirror.folder if self.mirror else folder
         self.folder: Path = folder
         self.config_file = folder / "config.json"  # the resolved configuration
+        self.data_file = folder / "data.json"  # counts and digests of the data it began with
         self.history = folder / "config_history.jsonl"  # what was changed in it, from which step on
         self.checkpoints = folder / "checkpoints"  # STEP/: the newest states, to resume from
         self.best = folder / "best"  # STEP/: the parameters with the highest AP so far

@@ -22,7 +22,7 @@ from pse_jax.data.plan import TrainPlan, buckets_for
 from pse_jax.data.sampling import plan_for
 from pse_jax.detector import Detector
 from pse_jax.processes import coordination, job, stopping
-from pse_jax.runs.agreement import check_agreement
+from pse_jax.runs.agreement import check_agreement, check_kept
 from pse_jax.runs.checkpoint import Checkpoints
 from pse_jax.runs.evaluate import evaluate
 from pse_jax.runs.folder import Run
@@ -64,7 +64,7 @@ def train(
         run.claim(config, allow_change)
         with progress.log_to(run.log if distributed.is_main() else None):
             logger.info("%-11s %s", "job", job.description())
-            return _train(config, run, rows, origin)
+            return _train(config, run, rows, origin, allow_change)
 
 
 def _new_state(
@@ -95,9 +95,12 @@ def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan, PixelCache]:
     return train_set, val_set, plan, PixelCache(train_set, data.cache_gb)
 
 
-def _train(config: Config, run: Run, rows: slice, origin: Place | None) -> dict[str, Any] | None:
+def _train(
+    config: Config, run: Run, rows: slice, origin: Place | None, allow_change: Collection[str]
+) -> dict[str, Any] | None:
     total, mesh = config.optimizer.steps, distributed.make_mesh()
     train_set, val_set, plan, cache = open_data(config)
+    check_kept(run, {"training data": train_set, "validation data": val_set}, allow_change)
     categories = train_set.categories
     model = models.create(config.model, len(categories))
     sgd = optimizer.create(optimizer.for_batch(config), config.model)

@@ -6,8 +6,10 @@ training on them would fail or learn nothing, 2 for other errors.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from pse_jax import progress
+from pse_jax import addresses, progress
+from pse_jax.addresses import Place
 from pse_jax.config import Config
 from pse_jax.config_checks import override, validate
 from pse_jax.errors import DataError
@@ -31,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
     if bool(options.config) == bool(options.annotations):
         parser.error("give either --config or --annotations")
     if bool(options.annotations) != bool(options.images):
+        _explain(options.annotations)
         parser.error("--annotations and --images go together")
     if options.config:
         config = flags.config_of(options)
@@ -81,3 +84,12 @@ def main(argv: Sequence[str]) -> int:
         return 1
     print("the data can be used")
     return 0
+
+
+def _explain(annotations: Place | None) -> None:
+    """Raises DataError if these are no annotations in COCO's format, but something else known."""
+    if annotations and not addresses.is_remote(annotations) and Path(annotations).exists():
+        from pse_jax.data.formats.advice import explained
+
+        if said := explained(Path(annotations), "a file in COCO's format"):
+            raise DataError(said)

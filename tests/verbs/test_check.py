@@ -371,3 +371,13 @@ def config_of(argv):
     parser = flags_of.parser("test", None)
     flags_of.add_config(parser)
     return flags_of.config_of(flags_of.parse(parser, argv))
+
+
+def test_what_is_no_annotation_file_is_explained_also_without_images(tmp_path):
+    (tmp_path / "data.yaml").write_text("names: [cat]\ntrain: images\nval: images\n")
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "a.jpg")
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(DataError, match=r"YOLO.* `python -m pse_jax convert "):
+        check.main(["--annotations", str(tmp_path)])
