@@ -152,7 +152,7 @@ def _train(
         if origin:
             save(start)
         if is_due(start) and not resume.is_evaluated(run, start):
-            logger.info("the evaluation of step %d was not completed: it is made up now", start)
+            logger.info("the evaluation of step %d was not completed: it is repeated", start)
             evaluate_now(start)
             report.clock.start()
         for step, batch in enumerate(report.clock.timed(incoming), start + 1):
