@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import pse_jax
+from pse_jax.config import LossConfig
 from pse_jax.data import sources
 from pse_jax.errors import (
     CheckpointError,
@@ -69,11 +70,16 @@ def test_a_run_writes_all_that_it_promises(run):
     assert "PSE(beta=1, k=1, score=max)" in log and "step 6/6 (100.0%)" in log
 
 
-def test_the_log_says_which_terms_are_on(cache, tmp_path):
+def test_a_loss_is_described_by_its_terms():
+    loss = LossConfig(association="none")
+    assert "no association loss" in describe_loss(loss)
+    assert describe_loss(loss, "iou").endswith("+ BCE(IoU); no association loss")
+
+
+@pytest.mark.slow
+def test_the_log_shows_the_terms_that_are_on(cache, tmp_path):
     config = tiny.config(cache)
     config.loss.association = "none"
-    assert "no association loss" in describe_loss(config.loss)
-    assert describe_loss(config.loss, "iou").endswith("+ BCE(IoU); no association loss")
     config.optimizer.steps = 2
     train(config, tmp_path)
     lines = (tmp_path / "train.log").read_text().splitlines()

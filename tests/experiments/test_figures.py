@@ -89,6 +89,7 @@ def assert_picture(file, colours=30):
     assert pdf.startswith(b"%PDF-") and b"%%EOF" in pdf[-20:]
 
 
+@pytest.mark.slow
 def test_the_figures_of_losses(valleys, tmp_path, monkeypatch):
     curve = valleys["pse"]  # stands in for all others, which take seconds to find
     settle = lambda ious, _: np.interp(ious, surfaces.IOUS, curve)  # noqa: E731

@@ -81,6 +81,7 @@ def command(place, *words):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_it(place):
     assert "huber, huber_target, pse" in command(place, "sweep", "--help")
     variant = "huber: --config.loss.association=huber --config.loss.beta=0.1"

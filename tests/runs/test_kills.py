@@ -182,6 +182,8 @@ def test_killed_50_times_a_run_ends_as_one_that_was_not(tmp_path, one_device_mes
         Life(cache, workdir).finish()
         made_up += len(re.findall("was not completed", (workdir / "train.log").read_text()))
         assert_equal_runs(Run(workdir), untouched.run, one_device_mesh)
-    print(f"{kills} kills of {runs} runs: {unfinished} unfinished checkpoints, {made_up} evaluations repeated")
+    print(
+        f"{kills} kills of {runs} runs: {unfinished} unfinished checkpoints, {made_up} evaluations repeated"
+    )
     if KILLS >= 50:
         assert unfinished > 5 and made_up > 2

@@ -123,9 +123,10 @@ def assert_equal_runs(a, b):
 
 
 @pytest.mark.parametrize(
-    "where", ["evaluate", pytest.param("save_if_best", marks=pytest.mark.slow), "write"]
+    "where",
+    ["write", *(pytest.param(w, marks=pytest.mark.slow) for w in ("evaluate", "save_if_best"))],
 )
-def test_an_evaluation_that_was_killed_is_made_up(
+def test_an_evaluation_that_was_killed_is_repeated(
     where, untouched, quick, cache, tmp_path, monkeypatch
 ):
     """The checkpoint of its step is there; the run ends as the one that was never killed.

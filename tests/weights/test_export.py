@@ -31,7 +31,7 @@ def assert_same_bits(a, b):
         assert a[name].tobytes() == b[name].tobytes(), name
 
 
-@pytest.mark.parametrize("form", FILES)
+@pytest.mark.parametrize("form", ["fcos", pytest.param("fcos-improved", marks=pytest.mark.slow)])
 def test_import_then_export_is_the_identity(form, tmp_path):
     with torch.no_grad():
         reference = torch_fcos.Reference(torch_fcos.VARIANTS[form], width=8, channels=64)

@@ -148,7 +148,13 @@ def norms(arrays, start):
     return {k: np.linalg.norm(np.concatenate(v, axis=1), axis=1) for k, v in groups.items()}
 
 
-@pytest.mark.parametrize("pse, groups", [(True, 0), (False, 4)], ids=["pse", "baseline-gn"])
+@pytest.mark.parametrize(
+    "pse, groups",
+    [
+        pytest.param(True, 0, id="pse"),
+        pytest.param(False, 4, id="baseline-gn", marks=pytest.mark.slow),
+    ],
+)
 def test_six_steps_of_sgd_are_those_of_pytorch(pse, groups, one_device_mesh, monkeypatch):
     monkeypatch.setitem(BLOCKS, 50, SHORT)
     variant = dataclasses.replace(
