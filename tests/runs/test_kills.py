@@ -169,7 +169,7 @@ def test_killed_50_times_a_run_ends_as_one_that_was_not(tmp_path, one_device_mes
     untouched.finish()
     assert len({row["AP"] for row in rows_of(untouched.run) if "AP" in row}) > 3  # not all 0
     kills, runs = {"writing": 0, "evaluation": 0, "any": 0}, 0
-    unfinished = made_up = 0
+    unfinished = repeated = 0
     while sum(kills.values()) < KILLS:
         runs += 1
         workdir = tmp_path / f"run_{runs}"
@@ -180,10 +180,11 @@ def test_killed_50_times_a_run_ends_as_one_that_was_not(tmp_path, one_device_mes
             kills[aim] += 1
             unfinished += life.a_checkpoint_is_being_written()
         Life(cache, workdir).finish()
-        made_up += len(re.findall("was not completed", (workdir / "train.log").read_text()))
+        repeated += len(re.findall("was not completed", (workdir / "train.log").read_text()))
         assert_equal_runs(Run(workdir), untouched.run, one_device_mesh)
     print(
-        f"{kills} kills of {runs} runs: {unfinished} unfinished checkpoints, {made_up} evaluations repeated"
+        f"{kills} kills of {runs} runs: {unfinished} unfinished checkpoints, "
+        f"{repeated} repeated evaluations"
     )
     if KILLS >= 50:
-        assert unfinished > 5 and made_up > 2
+        assert unfinished > 5 and repeated > 2
