@@ -234,6 +234,7 @@ def systematic(found, expected):
     return abs(np.vdot(found, expected) / np.vdot(expected, expected) - 1)
 
 
+@pytest.mark.slow
 def test_gradients_of_a_trained_detector(trained):
     (loss, _), half = trained["bfloat16", 1]
     (exact, _), full = trained["float32", 1]
@@ -252,6 +253,7 @@ def test_gradients_of_a_trained_detector(trained):
         assert systematic(*(g["head"][name]["conv0"]["bias"] for g in (half, full))) < 0.02
 
 
+@pytest.mark.slow
 def test_gradients_do_not_depend_on_the_number_of_devices(trained):
     """Each device's rows are computed alike; only float32 sums are taken in another order."""
     (one, _), alone = trained["bfloat16", 1]
@@ -261,6 +263,7 @@ def test_gradients_do_not_depend_on_the_number_of_devices(trained):
     assert four == pytest.approx(one, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_detections_of_a_trained_detector(trained):
     """The same boxes to a third of a pixel and scores to 0.5 %; and no two scores are equal."""
     inference, grid = in_type("float32")[0].inference, tiny.MODEL.grid

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tiny
 
 from pse_jax import models
@@ -22,6 +23,7 @@ def kept_bytes(config, images):
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
 
 
+@pytest.mark.slow
 def test_most_of_what_uses_memory_is_computed_again():
     """Backbone and towers: these keep more than the backbone (docs/training.md)."""
     images = jax.ShapeDtypeStruct((1, 800, 1344, 3), jnp.float32)

@@ -165,7 +165,9 @@ def test_a_jittered_step_is_one_of_the_scales_in_one_bucket():
     assert [other[s].scale for s in range(20)] != [plan[s].scale for s in range(20)]
 
 
-@pytest.mark.parametrize("repeats, sides", [(False, ()), (True, SIDES)])
+@pytest.mark.parametrize(
+    "repeats, sides", [(False, ()), pytest.param(True, SIDES, marks=pytest.mark.slow)]
+)
 def test_64_processes_share_out_an_epoch_without_a_word(repeats, sides):
     """Each plans for itself: one bucket at every step; every image as often as an epoch has it."""
     rng = np.random.default_rng(0)

@@ -287,6 +287,7 @@ def test_a_batch_that_does_not_divide_among_the_devices(cache, tmp_path):
         train(config, tmp_path)
 
 
+@pytest.mark.slow
 def test_images_without_boxes_can_be_trained_on(cache, tmp_path):
     """A data set of which nothing is positive: finite, and the log shows it."""
     root = tmp_path / "data"

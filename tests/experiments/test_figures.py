@@ -293,6 +293,7 @@ def run(tmp_path):
     return Run(tmp_path / "run"), data
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_run(run, tmp_path, capsys):
     (run, data), out = run, tmp_path / "figures"
     flags = ["--out", str(out), "--workdir", str(run.folder), "--what", "scatter,examples"]

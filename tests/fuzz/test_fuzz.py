@@ -18,7 +18,15 @@ def test_random_mutations_break_no_rule(fuzzer):
     assert harness.mutate(fuzzer.read, fuzzer.seeds(), fuzzer.WORDS, count=100) == 100
 
 
-@pytest.mark.parametrize("prop", properties.ALL, ids=lambda prop: prop.__name__)
+@pytest.mark.parametrize(
+    "prop",
+    [
+        # Whole data sets, which take long to make.
+        pytest.param(prop, marks=[pytest.mark.slow] if prop is properties.rows else [])
+        for prop in properties.ALL
+    ],
+    ids=lambda prop: prop.__name__,
+)
 def test_generated_inputs_break_no_rule(prop):
     properties.run(prop, 3)
 

@@ -58,6 +58,7 @@ def test_a_run_starts_from_the_file(tmp_path, caplog):
     assert "not in the file, left as initialised: " in caplog.text
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_read_the_file(tmp_path, monkeypatch, one_device_mesh):
     """Both runs stop before their first step, whose compilation takes long."""
     monkeypatch.setattr(distributed, "make_mesh", lambda: one_device_mesh)
