@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -79,7 +80,7 @@ def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
     buckets = _buckets(trained_on, config, training) if len(trained_on) else None
     assigners = [Assigner(hw, config) for hw in buckets.shapes_hw] if buckets else []
 
-    def look(i: int) -> tuple[str, str, bytes, Int[np.ndarray, "k 5"], Bool[np.ndarray, " k"]]:
+    def assigned(i: int) -> tuple[Int[np.ndarray, "k 5"], Bool[np.ndarray, " k"]]:
         boxes, _ = dataset.boxes_of(i)
         counts = np.zeros((len(boxes), len(STRIDES)), int)
         reachable = np.zeros(len(boxes), bool)
@@ -91,14 +92,15 @@ def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
             reachable = counts.sum(axis=1) > 0
             for k in np.flatnonzero(~reachable):
                 reachable[k] = assign.counts(boxes[[k]]).any()
-        return *_decode(dataset, i), counts, reachable
+        return counts, reachable
 
     looked = []
     executor = ThreadPoolExecutor(config.data.threads)
     try:
         with progress.bar(len(dataset), "check") as bar:
-            for one in executor.map(look, range(len(dataset))):
-                looked.append(one)
+            # Threads decode, this one assigns: which is Python, of which one runs at a time.
+            for i, one in enumerate(executor.map(partial(_decode, dataset), range(len(dataset)))):
+                looked.append((*one, *assigned(i)))
                 bar.update(1)
     finally:
         executor.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
