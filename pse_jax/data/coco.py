@@ -31,8 +31,8 @@ WAYS = (
     "  * COCO 2017 by tensorflow_datasets: python -m pse_jax prepare-tfds downloads and prepares "
     'it (pip install "pse-jax[tfds,tfds-prepare]"); then pass --config.data.source=tfds, and '
     "--config.data.root=DATA_DIR where that is not TFDS's own folder\n"
-    "  * your own data in COCO's format: also set --config.data.train_annotations, train_images, "
-    "val_annotations and val_images, relative to the root\n"
+    "  * your own data: --config.data.root=FOLDER in COCO's format, with any names; of Pascal VOC, "
+    "YOLO and others first `python -m pse_jax convert SRC FOLDER`\n"
     "  * no data at all: --config configs/shapes_pse.py generates some"
 )
 
