@@ -3,16 +3,19 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO, TypeVar, cast
 
 from tqdm import tqdm
 
 from pse_jax.addresses import named
 from pse_jax.files import append_line
 
+In = TypeVar("In")
+Out = TypeVar("Out")
 FORMAT = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
 FILE_FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
 LOST = (OSError, ValueError, AttributeError)  # of a stream that is broken, closed, or None
@@ -117,6 +120,23 @@ def bar(total: int, description: str, initial: int = 0, unit: str = "it") -> tqd
         dynamic_ncols=True,
         leave=False,
     )
+
+
+def each(
+    function: Callable[[In], Out], items: Sequence[In], description: str, threads: int
+) -> Iterator[Out]:
+    """What a function makes of each item, in their order, computed by threads, with a bar.
+
+    The first error ends it, and so does Ctrl-C, without waiting for the rest.
+    """
+    executor = ThreadPoolExecutor(threads)
+    try:
+        with bar(len(items), description) as shown:
+            for one in executor.map(function, items):
+                yield one
+                shown.update()
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def duration(seconds: float) -> str:

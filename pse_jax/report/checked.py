@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -94,16 +93,10 @@ def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
                 reachable[k] = assign.counts(boxes[[k]]).any()
         return counts, reachable
 
-    looked = []
-    executor = ThreadPoolExecutor(config.data.threads)
-    try:
-        with progress.bar(len(dataset), "check") as bar:
-            # Threads decode, this one assigns: which is Python, of which one runs at a time.
-            for i, one in enumerate(executor.map(partial(_decode, dataset), range(len(dataset)))):
-                looked.append((*one, *assigned(i)))
-                bar.update(1)
-    finally:
-        executor.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
+    # Threads decode, this one assigns: which is Python, of which one runs at a time.
+    images = range(len(dataset))
+    decoded = progress.each(partial(_decode, dataset), images, "check", config.data.threads)
+    looked = [(*one, *assigned(i)) for i, one in enumerate(decoded)]
     why, exif, digests, locations, reachable = zip(*looked, strict=True)
     by_size, by_config = ([i for i, w in enumerate(exif) if w == what] for what in ("size", "open"))
     checked = Checked(

@@ -8,6 +8,7 @@ from pse_jax.config import Config
 from pse_jax.data import survey
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.rows import EXAMPLES_SHOWN
+from pse_jax.data.sampling import images_with
 from pse_jax.evaluation.measure import SIZES
 from pse_jax.points import STRIDES
 from pse_jax.report.checked import Checked
@@ -43,9 +44,7 @@ def _histogram(dataset: Dataset) -> Iterator[str]:
     width = max(4, *map(len, categories.names))
     yield f"  {'category id':>13}  {'name':<{width}}  {'boxes':>9}            {'images':>9}"
     counts = np.bincount(dataset.labels, minlength=len(categories))
-    owners = np.repeat(np.arange(len(dataset)), np.diff(dataset.offsets))
-    pairs = np.unique(np.stack([dataset.labels, owners]), axis=1)
-    images = np.bincount(pairs[0], minlength=len(categories))
+    images = images_with(dataset)
     for identity, category, count, among in zip(
         categories.ids, categories.names, counts.tolist(), images.tolist(), strict=True
     ):

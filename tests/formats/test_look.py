@@ -226,6 +226,18 @@ def test_plain_coco_is_found_by_looking(tmp_path, annotations, images):
     assert len(sources.open_split(found, "train")) == len(sources.open_split(found, "val")) == 3
 
 
+def test_a_second_annotation_file_of_a_split_is_said_to_be_left_out(tmp_path):
+    file, images = coco_files.write(tmp_path / "set")
+    annotations = file.parent / "annotations"
+    annotations.mkdir()
+    for name in ("instances_train", "instances_train_more", "instances_val", "instances_other"):
+        shutil.copy(file, annotations / f"{name}.json")
+    found = look(tmp_path / "set")
+    left_out = "instances_other.json, instances_train_more.json left out"
+    assert found.what == f"a data set in COCO's format (train, val; {left_out})"
+    assert found.parts["train"][0].labels.name == "instances_train.json"
+
+
 def test_one_file_beside_its_images_needs_a_val_split(tmp_path, capsys):
     file, images = coco_files.write(tmp_path / "set")
     for name in images.iterdir():

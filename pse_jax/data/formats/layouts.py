@@ -46,6 +46,7 @@ def roboflow(path: Path) -> Found | None:
 def coco(path: Path) -> Found | None:
     """COCO: JSON files in annotations/, or at the top, and folders of images."""
     parts: Parts = {}
+    others = []  # annotation files that belong to no split, or to one that has another already
     places = (files.named(path, "annotations"), path)
     instances = next((found for place in places if place and (found := _coco_files(place))), [])
     for file in instances:
@@ -53,11 +54,14 @@ def coco(path: Path) -> Found | None:
         images = images_of(path, file, name)
         if name and name not in parts and images:
             parts[name] = (Part(file, images),)
+        else:
+            others.append(file.name)
     for name, folder in {} if instances else split_folders(path).items():
         for file in _coco_files(folder)[:1]:
             images = images_of(folder, file, "")
             parts |= {name: (Part(file, images),)} if images else {}
-    what = f"a data set in COCO's format ({_splits(parts)})"
+    left_out = f"; {', '.join(others[:5])} left out" if others else ""
+    what = f"a data set in COCO's format ({_splits(parts)}{left_out})"
     return Found("coco", path, what, parts) if parts else None
 
 

@@ -2,23 +2,19 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from PIL import Image
 
-from pse_jax import progress
 from pse_jax.data.rows import EXAMPLES_SHOWN, Problems
 from pse_jax.data.transforms import orientation_of
 from pse_jax.errors import DataError, ImageError
 from pse_jax.files import open_regular, reason
 
-THREADS = 8
+THREADS = 8  # that read headers and copy files
 Side = int | float  # px
-In = TypeVar("In")
-Out = TypeVar("Out")
 SKIP = "--skip-broken"
 
 
@@ -82,20 +78,6 @@ class Notes:
                 f"{self.path}: {kinds}; repair them, or leave them out with {SKIP}, which counts "
                 "them"
             )
-
-
-def each(function: Callable[[In], Out], items: Sequence[In], what: str) -> list[Out]:
-    """`map`, by threads, with a bar; the first error ends it."""
-    results = []
-    executor = ThreadPoolExecutor(THREADS)
-    try:
-        with progress.bar(len(items), what) as bar:
-            for one in executor.map(function, items):
-                results.append(one)
-                bar.update(1)
-    finally:
-        executor.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
-    return results
 
 
 def stored_size(file: Path) -> tuple[tuple[int, int], int]:

@@ -13,16 +13,17 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+from pse_jax import progress
 from pse_jax.data.formats import files
 from pse_jax.data.formats.layouts import Found
 from pse_jax.data.formats.parts import Part
 from pse_jax.data.formats.source import (
+    THREADS,
     Example,
     Notes,
     Options,
     Source,
     annotation,
-    each,
     stored_size,
     upright_hw,
 )
@@ -56,7 +57,7 @@ def read(found: Found, options: Options, notes: Notes) -> Source:
         for part in parts
         for item in _items(split, part, notes)
     ]
-    read = each(lambda item: _read(item, options.exif), items, "read")
+    read = list(progress.each(lambda item: _read(item, options.exif), items, "read", THREADS))
     one_based = _one_based(items, read, options.corners)
     splits: dict[str, list[Example]] = {split: [] for split in found.parts}
     labels_of: list[tuple[str, Example, Labels]] = []

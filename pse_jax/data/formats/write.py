@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pse_jax import progress
 from pse_jax.data.formats.parts import SPLITS
-from pse_jax.data.formats.source import Example, Source, each
+from pse_jax.data.formats.source import THREADS, Example, Source
 from pse_jax.errors import DataError, WriteError
 from pse_jax.files import make_folder, reason, write_whole
 
@@ -77,7 +78,9 @@ def write(source: Source, partial: Path, destination: Path, *, link: bool) -> No
     try:
         for folder in {target.parent for _, target in jobs} | {partial / "annotations"}:
             folder.mkdir(parents=True, exist_ok=True)
-        each(lambda job: _place(*job, link), jobs, "link" if link else "copy")
+        doing = "link" if link else "copy"
+        for _ in progress.each(lambda job: _place(*job, link), jobs, doing, THREADS):
+            pass
         _remove_others(partial, {target for _, target in jobs} | {partial / RECORD})
         for split, content in _contents(source, named):
             file = partial / "annotations" / f"instances_{split}.json"

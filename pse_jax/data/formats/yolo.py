@@ -7,15 +7,16 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+from pse_jax import progress
 from pse_jax.data.formats import files
 from pse_jax.data.formats.layouts import Found
 from pse_jax.data.formats.parts import Part
 from pse_jax.data.formats.source import (
+    THREADS,
     Example,
     Notes,
     Options,
     Source,
-    each,
     images_below,
     stored_size,
     upright_hw,
@@ -66,7 +67,8 @@ def read(found: Found, options: Options, notes: Notes) -> Source:
         return Example(item.image, item.name, hw, rows), remarks, ""
 
     splits: dict[str, list[Example]] = {split: [] for split in found.parts}
-    for item, (example, remarks, broken) in zip(items, each(one, items, "read"), strict=True):
+    examples = progress.each(one, items, "read", THREADS)
+    for item, (example, remarks, broken) in zip(items, examples, strict=True):
         if broken:
             notes.breaks("image that cannot be read", broken)
         for kind, text in remarks:

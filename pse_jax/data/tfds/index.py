@@ -14,7 +14,6 @@ import logging
 import time
 import zipfile
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -132,14 +131,8 @@ def _read(file: Path, identity: str) -> tuple[Index | None, str]:
 def _make(records: Records, threads: int) -> Index:
     _check_lengths(records)
     description = f"{records.split} records of TFDS"
-    with (
-        ThreadPoolExecutor(threads) as executor,
-        progress.bar(len(records), description, unit="img") as bar,
-    ):
-        entries = []
-        for entry in executor.map(lambda i: _entry(records, i), range(len(records))):
-            entries.append(entry)
-            bar.update()
+    numbers = range(len(records))
+    entries = list(progress.each(lambda i: _entry(records, i), numbers, description, threads))
     images, objects = zip(*entries, strict=True)
     image_id, names, sizes = zip(*images, strict=True)
     columns = [np.concatenate(column) for column in zip(*objects, strict=True)]
