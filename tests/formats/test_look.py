@@ -227,7 +227,7 @@ def test_plain_coco_is_found_by_looking(tmp_path, annotations, images):
 
 
 def test_a_second_annotation_file_of_a_split_is_said_to_be_left_out(tmp_path):
-    file, images = coco_files.write(tmp_path / "set")
+    file, _ = coco_files.write(tmp_path / "set")
     annotations = file.parent / "annotations"
     annotations.mkdir()
     for name in ("instances_train", "instances_train_more", "instances_val", "instances_other"):
