@@ -14,13 +14,13 @@ LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+(?:\([^)]*\))?)\)")
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A block of code, fenced or indented, and the line of HTML comment that stands before it."""
+    """A block of code, fenced or indented, and the HTML comments that stand right before it."""
 
     page: str
     line: int  # the first of its text, from 1
     language: str
     text: str
-    comment: str = ""
+    comments: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -39,26 +39,27 @@ def read(page: str) -> str:
 def split(page: str, text: str) -> tuple[list[Block], list[str]]:
     """The blocks of code of a page, and its lines with those of the blocks empty."""
     lines, prose, blocks = text.splitlines(), [], []
-    comment, at = "", 0
+    comments, at = (), 0
     while at < len(lines):
         line, start = lines[at], at
         if fence := FENCE.match(line):
             end = next(i for i in range(at + 1, len(lines)) if lines[i].startswith(fence[1]))
             inside, language, at = lines[at + 1 : end], fence[2], end + 1
-            blocks.append(Block(page, start + 2, language, "\n".join(inside), comment))
+            blocks.append(Block(page, start + 2, language, "\n".join(inside), comments))
         elif line.startswith("    ") and (at == 0 or not lines[at - 1].strip()):
             while at < len(lines) and (lines[at].startswith("    ") or not lines[at].strip()):
                 at += 1
             inside = [line[4:] for line in lines[start:at]]
-            blocks.append(Block(page, start + 1, "", "\n".join(inside), comment))
+            blocks.append(Block(page, start + 1, "", "\n".join(inside), comments))
         else:
+            comment = re.fullmatch(r"<!-- (.*) -->", line.strip())
             if line.strip():
-                comment = line.strip() if re.fullmatch(r"\s*<!--.*-->\s*", line) else ""
+                comments = (*comments, comment[1]) if comment else ()
             prose.append(line)
             at += 1
             continue
         prose += [""] * (at - start)
-        comment = ""
+        comments = ()
     return blocks, prose
 
 
