@@ -64,7 +64,7 @@ def comments_of(section: type) -> dict[str, str]:
             text = token.string.lstrip("# ").rstrip()
             if token.line.lstrip().startswith("#"):
                 above.append(text)
-            elif name:
+            elif name in found:
                 found[name] = f"{found[name]} {text}".strip()
         elif token.type == tokenize.NEWLINE:
             name = ""
