@@ -36,6 +36,7 @@ python_display_short_literal_types = True
 toc_object_entries_show_parents = "hide"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_attr_annotations = False  # the signature of a class has the types of its fields
 
 html_theme = "furo"
 html_title = "pse-jax"
