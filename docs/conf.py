@@ -26,7 +26,7 @@ exclude_patterns = ["_build", "_extensions"]
 # The same Markdown is read on GitHub: links to headings go by GitHub's anchors.
 myst_heading_anchors = 4
 highlight_language = "none"
-smartquotes = False  # flags begin with two dashes
+smartquotes_action = "D"  # dashes alone; flags stand in backticks
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

@@ -20,7 +20,7 @@ def table(path: str) -> list[str]:
     lines = ["| field | default | values | meaning |", "|---|---|---|---|"]
     for name, kind, default, comment in rows(node):
         cells = (f"`{prefix}{name}`", f"`{default}`" if default else "", kind, comment)
-        escaped = [cell.replace("|", "\\|") for cell in cells]
+        escaped = [re.sub(r"(--[\w.-]+)", r"`\1`", cell).replace("|", r"\|") for cell in cells]
         lines.append(f"| {' | '.join(escaped)} |")
     return lines
 
