@@ -3,12 +3,13 @@
 import dataclasses
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COMMAND = re.compile(r"\bpython3? (?:-m pse_jax ([a-z][a-z-]*)|(train|eval)\.py\b)")
-FENCE = re.compile(r"^(`{3,}) *(\S*)")
+FENCE = re.compile(r" *(`{3,}) *(\S*)[^`]*$")
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+(?:\([^)]*\))?)\)")
 
 
@@ -43,9 +44,10 @@ def split(page: str, text: str) -> tuple[list[Block], list[str]]:
     while at < len(lines):
         line, start = lines[at], at
         if fence := FENCE.match(line):
-            end = next(i for i in range(at + 1, len(lines)) if lines[i].startswith(fence[1]))
-            inside, language, at = lines[at + 1 : end], fence[2], end + 1
-            blocks.append(Block(page, start + 2, language, "\n".join(inside), comments))
+            rest = range(at + 1, len(lines))
+            end = next(i for i in rest if lines[i].strip().startswith(fence[1]))
+            inside, at = textwrap.dedent("\n".join(lines[at + 1 : end])), end + 1
+            blocks.append(Block(page, start + 2, fence[2], inside, comments))
         elif line.startswith("    ") and (at == 0 or not lines[at - 1].strip()):
             while at < len(lines) and (lines[at].startswith("    ") or not lines[at].strip()):
                 at += 1
