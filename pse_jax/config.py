@@ -53,7 +53,7 @@ class ModelConfig:
     norm: Literal["frozen_bn", "gn"] = "frozen_bn"  # frozen_bn needs pretrained weights
     norm_groups: PositiveInt = 32  # GroupNorm's groups in the backbone, when norm is gn
     frozen_stages: Literal[0, 1, 2, 3, 4, 5] = 2  # 1: the stem, 2: and the first stage, ... 5: all
-    fpn_channels: PositiveInt = 256  # channels of the pyramid and of the head's towers
+    fpn_channels: PositiveInt = 256
     head_convs: NonNegativeInt = 4  # 3x3 convolutions in each of the two towers
     head_groups: PositiveInt = 32  # GroupNorm's groups in the towers
     head_init_std: Positive = 0.01  # of the towers' convolutions, FCOS's; narrow towers need more
@@ -68,7 +68,6 @@ class ModelConfig:
     remat: bool = False
     channel_order: Literal["rgb", "bgr"] = "bgr"  # of the network's input; files are decoded to RGB
     pixel_mean: Triple = (102.9801, 115.9465, 122.7717)  # in channel_order
-    # in channel_order; pixels are (value - mean) / std
     pixel_std: Annotated[Triple, Bound("greater than 0", lambda v: min(v) > 0)] = (1.0, 1.0, 1.0)
 
 
@@ -86,14 +85,15 @@ class LossConfig:
     """Focal + IoU + association, all divided by the number of positives."""
 
     classification: str = "focal"  # focal (Eq. 4), or what replaces it: losses/table.py
-    focal_alpha: Share = 0.25  # weight of the positives; of the negatives 1 - focal_alpha
-    focal_gamma: NonNegative = 2.0  # how fast well-classified locations lose weight
+    focal_alpha: Share = 0.25
+    focal_gamma: NonNegative = 2.0
     box: Literal["iou", "giou"] = "iou"  # iou: Eq. (6)
     box_weight: NonNegative = 1.0  # λ of Eq. (6)
     box_by_centerness: bool = False  # weigh each positive's box loss so, as FCOS; the paper: no
-    # px² (relu: strides²), added to intersection and union in the box loss, as FCOS; 0: Eq. (7)
+    # px² (relu: strides²), added to intersection and union: in the box loss, and in the Î that
+    # scores are drawn to. The authors: 1 in both; 0: Eq. (7)
     iou_smooth: NonNegative = 1.0
-    target_smooth: NonNegative = 0.0  # the same in the Î that scores are drawn to; the authors: 1
+    target_smooth: NonNegative = 0.0
     association: str = "pse"  # Eq. (8); none, or another of losses/table.py
     beta: NonNegative = 1.0  # weight of the association loss
     k: NonNegative = 1.0  # slope: the score is drawn to k·IoU
@@ -104,23 +104,22 @@ class LossConfig:
 class OptimizerConfig:
     """SGD with PyTorch's semantics, and the learning-rate schedule."""
 
-    learning_rate: Positive = 0.01  # of the weights, after the warm-up
-    momentum: Share = 0.9  # of the velocity
-    weight_decay: NonNegative = 1e-4  # coupled: times the weight, added to its gradient
-    bias_lr_factor: NonNegative = 2.0  # the biases' learning rate is this many times the weights'
-    bias_weight_decay: NonNegative = 0.0  # the biases' decay
-    steps: PositiveInt = 90_000  # batches that the run trains on
+    learning_rate: Positive = 0.01
+    momentum: Share = 0.9
+    weight_decay: NonNegative = 1e-4
+    bias_lr_factor: NonNegative = 2.0  # biases learn this much faster ...
+    bias_weight_decay: NonNegative = 0.0  # ... and do not decay
+    steps: PositiveInt = 90_000
     # from these steps on, times gamma
     milestones: Annotated[tuple[int, ...], INCREASING] = (60_000, 80_000)
-    gamma: Positive = 0.1  # what the rate is multiplied by at each milestone
-    warmup_steps: NonNegativeInt = 500  # at the start, with a lower rate; 0: none
-    warmup_factor: NonNegative = 1 / 3  # the rate of the warm-up, as a share of learning_rate
-    warmup: Literal["constant", "linear"] = "constant"  # linear: it rises from warmup_factor to 1
+    gamma: Positive = 0.1
+    warmup_steps: NonNegativeInt = 500
+    warmup_factor: NonNegative = 1 / 3
+    warmup: Literal["constant", "linear"] = "constant"  # from warmup_factor
     clip_norm: NonNegative = 0.0  # global gradient norm; 0: no clipping, as in FCOS
-    base_batch: PositiveInt = 16  # the data.batch_size that learning_rate is meant for
-    # linear: the rate is learning_rate times data.batch_size / base_batch
-    batch_rule: Literal["none", "linear"] = "none"
-    # decay of an average of the parameters, which is evaluated, kept in best/ and exported; 0: none
+    base_batch: PositiveInt = 16  # the data.batch_size that learning_rate is meant for; for another
+    batch_rule: Literal["none", "linear"] = "none"  # linear: it is times batch_size / base_batch
+    # of the averaged parameters, which are evaluated, kept in best/ and exported; 0: no average
     ema_decay: Annotated[float, DECAY] = 0.0
 
 
@@ -128,8 +127,8 @@ class OptimizerConfig:
 class ShapesConfig:
     """The generated data set. Sizes are shares of the longer side; chances lie in 0..1."""
 
-    train_images: PositiveInt = 3000  # how many to train on
-    val_images: PositiveInt = 500  # how many to evaluate on
+    train_images: PositiveInt = 3000
+    val_images: PositiveInt = 500
     # px of the longer side; the other is as long or three quarters of it
     image_size: Annotated[int, Bound("at least 48 px", lambda px: px >= 48)] = 128
     max_objects: PositiveInt = 5  # per image; the mean is about 2
@@ -147,7 +146,7 @@ class ShapesConfig:
     rows: Share = 0.12  # chance of an image of one thing repeated side by side; 0: none
     crowds: Share = 0.04  # chance of an image with a crowd region (iscrowd=1); 0: none
     empty: Share = 0.06  # chance of an image with nothing in it; 0: none
-    seed: NonNegativeInt = 0  # everything is drawn from it
+    seed: NonNegativeInt = 0
 
 
 @dataclasses.dataclass
@@ -161,10 +160,10 @@ class DataConfig:
     # default TFDS_DATA_DIR or ~/tensorflow_datasets; coco looks there too if this is empty. Of the
     # names, tfds uses the annotations, COCO's official JSON, where they are there.
     root: str = ""
-    train_annotations: str = "annotations/instances_train2017.json"  # what is trained on
-    train_images: str = "train2017"  # folder of its images
-    val_annotations: str = "annotations/instances_val2017.json"  # what is evaluated on
-    val_images: str = "val2017"  # folder of its images
+    train_annotations: str = "annotations/instances_train2017.json"
+    train_images: str = "train2017"
+    val_annotations: str = "annotations/instances_val2017.json"
+    val_images: str = "val2017"
     cache_dir: str = "~/.cache/pse_jax"  # generated data sets and compiled programs live here
     shapes: ShapesConfig = dataclasses.field(default_factory=ShapesConfig)
     outside_images: bool = False  # whether file names may lead out of the image folder
@@ -172,8 +171,8 @@ class DataConfig:
     # Where the annotated width and height fit one of the two only, that one is taken.
     exif: Literal["apply", "ignore"] = "apply"
     resize: Literal["fcos", "detectron2", "mmdet", "torchvision"] = "fcos"  # rounding and filter
-    short_side: PositiveInt = 800  # px; the short side is resized to this, if long_side allows
-    long_side: PositiveInt = 1333  # px; the most that the long side may have
+    short_side: PositiveInt = 800  # px; the short side is resized to this ...
+    long_side: PositiveInt = 1333  # ... unless the long side would exceed this
     # px; in training, the short side of each batch is one of these, at random; none: short_side
     jitter: Annotated[tuple[int, ...], DISTINCT] = ()
     buckets: PositiveInt = 4  # most static image shapes, chosen from the data set's sizes
@@ -183,7 +182,7 @@ class DataConfig:
     # images of classes that fewer than this share of the images show are seen more often an epoch,
     # sqrt(threshold / share) times (LVIS: 0.001); 0: never
     repeat_threshold: Share = 0.0
-    threads: PositiveInt = 8  # of each process, that decode and resize
+    threads: PositiveInt = 8  # that decode and resize
     prefetch: PositiveInt = 4  # batches prepared ahead
     cache_gb: NonNegative = 0.0  # GB (1e9 bytes) a process for decoded training images; 0: none
 
@@ -192,9 +191,9 @@ class DataConfig:
 class InferenceConfig:
     """From scores and distances to detections."""
 
-    score_threshold: Share = 0.05  # detections under it are dropped
+    score_threshold: Share = 0.05
     threshold_by: Literal["class", "final"] = "class"  # with a quality branch: on which score
-    top_k_by: Literal["class", "final"] = "final"  # the same for the candidates of a level
+    top_k_by: Literal["class", "final"] = "final"  # ... and the candidates of a level likewise
     sqrt_score: bool = False  # with a quality branch: the score is the square root of the product
     top_k: PositiveInt = 1000  # candidates per level before NMS
     nms_threshold: Share = 0.6  # IoU over which a lower-scored box of the same class goes
@@ -210,21 +209,21 @@ class TrainConfig:
 
     accumulate: PositiveInt = 1  # parts in which a batch passes the network, for want of memory
 
-    log_every: PositiveInt = 20  # a line of the log, and a row of metrics.jsonl
-    checkpoint_every: PositiveInt = 1000  # a state from which the run can resume
+    log_every: PositiveInt = 20
+    checkpoint_every: PositiveInt = 1000
     eval_every: NonNegativeInt = 10_000  # 0: only at the end
-    keep_checkpoints: PositiveInt = 2  # the newest; best/ is kept besides
+    keep_checkpoints: PositiveInt = 2
     max_bad_steps: PositiveInt = 20  # so many non-finite steps in a row stop the run
-    tensorboard: bool = True  # write the scalars to tensorboard/, too
-    compilation_cache: bool = True  # keep compiled programs in data.cache_dir
+    tensorboard: bool = True
+    compilation_cache: bool = True
 
 
 @dataclasses.dataclass
 class Config:
     """One experiment."""
 
-    name: str = "experiment"  # of the run's folder, runs/NAME, unless --workdir says otherwise
-    seed: NonNegativeInt = 0  # of the initial weights, and of the order and flips of the images
+    name: str = "experiment"
+    seed: NonNegativeInt = 0
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     targets: TargetConfig = dataclasses.field(default_factory=TargetConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
