@@ -31,6 +31,7 @@ NON_NEGATIVE = Bound("0 or greater", lambda v: v >= 0)
 INSIDE = Bound("inside (0, 1)", lambda v: 0 < v < 1)
 INCREASING = Bound("greater than 0 and strictly increasing", lambda v: all(map(lt, (0, *v), v)))
 DECAY = Bound("0 or greater and less than 1", lambda v: 0 <= v < 1)
+RANGE = Bound("two factors from 0.1 to 10, the lower first", lambda v: 0.1 <= v[0] <= v[1] <= 10)
 DISTINCT = Bound("greater than 0 and all different", _distinct)
 
 Positive = Annotated[float, POSITIVE]
@@ -107,8 +108,8 @@ class OptimizerConfig:
     learning_rate: Positive = 0.01
     momentum: Share = 0.9
     weight_decay: NonNegative = 1e-4
-    bias_lr_factor: NonNegative = 2.0  # biases learn this much faster ...
-    bias_weight_decay: NonNegative = 0.0  # ... and do not decay
+    bias_lr_factor: NonNegative = 2.0  # biases learn this many times faster
+    bias_weight_decay: NonNegative = 0.0  # of biases
     steps: PositiveInt = 90_000
     # from these steps on, times gamma
     milestones: Annotated[tuple[int, ...], INCREASING] = (60_000, 80_000)
@@ -117,9 +118,10 @@ class OptimizerConfig:
     warmup_factor: NonNegative = 1 / 3
     warmup: Literal["constant", "linear"] = "constant"  # from warmup_factor
     clip_norm: NonNegative = 0.0  # global gradient norm; 0: no clipping, as in FCOS
-    base_batch: PositiveInt = 16  # the data.batch_size that learning_rate is meant for; for another
-    batch_rule: Literal["none", "linear"] = "none"  # linear: it is times batch_size / base_batch
-    # of the averaged parameters, which are evaluated, kept in best/ and exported; 0: no average
+    base_batch: PositiveInt = 16  # the data.batch_size that learning_rate is meant for
+    # linear: the rate is learning_rate times data.batch_size / base_batch
+    batch_rule: Literal["none", "linear"] = "none"
+    # decay of an average of the parameters, which is evaluated, kept in best/ and exported; 0: none
     ema_decay: Annotated[float, DECAY] = 0.0
 
 
@@ -171,13 +173,21 @@ class DataConfig:
     # Where the annotated width and height fit one of the two only, that one is taken.
     exif: Literal["apply", "ignore"] = "apply"
     resize: Literal["fcos", "detectron2", "mmdet", "torchvision"] = "fcos"  # rounding and filter
-    short_side: PositiveInt = 800  # px; the short side is resized to this ...
-    long_side: PositiveInt = 1333  # ... unless the long side would exceed this
+    short_side: PositiveInt = 800  # px; the short side is resized to this, if long_side allows
+    long_side: PositiveInt = 1333  # px; the most that the long side may have
     # px; in training, the short side of each batch is one of these, at random; none: short_side
     jitter: Annotated[tuple[int, ...], DISTINCT] = ()
     buckets: PositiveInt = 4  # most static image shapes, chosen from the data set's sizes
     batch_size: PositiveInt = 16  # images per step, over all devices
     flip: Share = 0.5  # probability of a horizontal flip
+    # Changes of training images that the paper does not make (augment.py); 0 and (1, 1): none
+    flip_vertical: Share = 0.0  # probability that top becomes bottom: microscope or aerial images
+    # drawn for each image; over 1: a random window is magnified, under 1: the image shrinks
+    zoom: Annotated[tuple[float, float], RANGE] = (1.0, 1.0)
+    brightness: Share = 0.0  # 0.2: times 0.8 to 1.2; contrast and saturation likewise
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Share = 0.0  # 0.05: turned by up to a twentieth of the colour circle, either way
     keep_empty: bool = False  # train on images without objects too; the reference drops them
     # images of classes that fewer than this share of the images show are seen more often an epoch,
     # sqrt(threshold / share) times (LVIS: 0.001); 0: never
@@ -193,7 +203,7 @@ class InferenceConfig:
 
     score_threshold: Share = 0.05
     threshold_by: Literal["class", "final"] = "class"  # with a quality branch: on which score
-    top_k_by: Literal["class", "final"] = "final"  # ... and the candidates of a level likewise
+    top_k_by: Literal["class", "final"] = "final"  # the same for the candidates of a level
     sqrt_score: bool = False  # with a quality branch: the score is the square root of the product
     top_k: PositiveInt = 1000  # candidates per level before NMS
     nms_threshold: Share = 0.6  # IoU over which a lower-scored box of the same class goes
