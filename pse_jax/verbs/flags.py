@@ -220,7 +220,7 @@ def run_of(options: argparse.Namespace, workdir: Place | None = None) -> "tuple[
 
 def prepare(config: Config) -> None:
     """Shows the log and turns on the cache of compiled programs."""
-    logging.set_verbosity(logging.WARNING)  # Orbax logs every stage of a save at INFO
+    logging.set_verbosity(logging.ERROR)  # Orbax logs every stage of a save, and that it waits
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own warnings: not before errors
     progress.show_log()
     if config.train.compilation_cache:
