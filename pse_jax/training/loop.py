@@ -70,7 +70,8 @@ def train(
             clock.hearing_of_compilers(),
         ):
             logger.info("%-11s %s", "job", job.description())
-            return _train(config, run, origin, allow_change, clock, Callbacks(callbacks))
+            told = Callbacks(callbacks if distributed.is_main() else ())
+            return _train(config, run, origin, allow_change, clock, told)
 
 
 def _new_state(

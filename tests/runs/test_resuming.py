@@ -25,7 +25,7 @@ from pse_jax.runs.load import load_run
 from pse_jax.training import loop, optimizer, resume
 from pse_jax.training.loop import train
 from pse_jax.training.step import create_state
-from pse_jax.verbs.train import fields
+from pse_jax.verbs.train import named_fields as fields
 from tests import tiny_run as tiny
 from tests.test_processes import Command
 
