@@ -188,8 +188,8 @@ class DataConfig:
     # drawn for each image; over 1: a random window is magnified, under 1: the image shrinks
     zoom: Annotated[tuple[float, float], RANGE] = (1.0, 1.0)
     brightness: Share = 0.0  # 0.2: times 0.8 to 1.2; contrast and saturation likewise
-    contrast: Share = 0.0
-    saturation: Share = 0.0
+    contrast: Share = 0.0  # distance from the image's mean grey, times 0.8 to 1.2 for 0.2
+    saturation: Share = 0.0  # distance from each pixel's own grey, likewise
     hue: Share = 0.0  # 0.05: turned by up to a twentieth of the colour circle, either way
     keep_empty: bool = False  # train on images without objects too; the reference drops them
     # images of classes that fewer than this share of the images show are seen more often an epoch,

@@ -12,6 +12,9 @@ from pse_jax.training.callbacks import Callback, RunInfo
 logger = logging.getLogger(__name__)
 
 STEPS = 300  # unless --config.optimizer.steps is given
+# No image comes in more than one form, and none more often than another.
+PLAIN: dict[str, Any] = {"flip": 0.0, "flip_vertical": 0.0, "zoom": (1.0, 1.0), "jitter": ()}
+PLAIN |= dict.fromkeys(("brightness", "contrast", "saturation", "hue", "repeat_threshold"), 0.0)
 ENOUGH = 0.9  # AP50 on the images that were learned from
 
 
@@ -26,9 +29,7 @@ def configuration(config: Config, images: int, overrides: Sequence[str]) -> Conf
     changed = dataclasses.replace(
         config,
         name=f"{config.name}_overfit{images}",
-        data=dataclasses.replace(
-            config.data, overfit=images, flip=0.0, jitter=(), repeat_threshold=0.0
-        ),
+        data=dataclasses.replace(config.data, overfit=images, **PLAIN),
         optimizer=dataclasses.replace(
             config.optimizer,
             steps=steps,
