@@ -56,12 +56,15 @@ class Verdict(Callback):
         self.numbers: dict[str, Any] = {}
 
     def on_start(self, run: RunInfo) -> None:
+        """Keeps the configuration."""
         self.config = run.config
 
     def on_evaluation(self, step: int, numbers: dict[str, Any]) -> None:
+        """Keeps the numbers."""
         self.numbers = numbers
 
     def on_end(self, outcome: str) -> None:
+        """Says whether they are good enough, if all steps were taken."""
         if outcome != "finished":
             return
         images, steps = self.config.data.overfit, self.config.optimizer.steps
