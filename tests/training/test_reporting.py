@@ -59,8 +59,8 @@ def device(hand, monkeypatch):
 def report(hand, device, tmp_path):
     config = tiny_run.config(tmp_path, log_every=10, checkpoint_every=1000)
     config.optimizer.steps = 100
-    dataset, plan = types.SimpleNamespace(), types.SimpleNamespace(shapes_hw=SHAPES)
-    report = Reporter(config, Run(tmp_path), dataset, plan, 0, [], Clock(hand), Callbacks())  # pyright: ignore
+    dataset, plan = Mock(spec=Dataset), Mock(spec=TrainPlan, shapes_hw=SHAPES)
+    report = Reporter(config, Run(tmp_path), dataset, plan, 0, [], Clock(hand), Callbacks())
     with contextlib.closing(report):
         yield report
 
