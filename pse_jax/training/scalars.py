@@ -1,26 +1,19 @@
-"""Scalars by step, in files; and how long a step takes."""
+"""Scalars by step, in files."""
 
-import contextlib
 import json
 import logging
 import math
-import os
-import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from pse_jax import distributed
 from pse_jax.errors import WriteError
-from pse_jax.files import append_line, reason, write_whole
+from pse_jax.files import append_line, write_whole
 from pse_jax.runs.folder import Run, read_metrics
-
-if TYPE_CHECKING:
-    from tensorboardX.event_file_writer import EventsWriter
+from pse_jax.training.board import Board
 
 logger = logging.getLogger(__name__)
 
-Batch = TypeVar("Batch")
 Key = tuple[int, bool]  # step; and whether it is of an evaluation, which follows the step's own
 
 
@@ -58,6 +51,21 @@ class ScalarWriter:
             self._failed(error)
         if self.board is not None:
             self.board.add(step, scalars)
+
+    def evaluations(self) -> list[tuple[int, float]]:
+        """Step and AP of every evaluation so far, on the main process; 0 where there is no AP."""
+        rows = {step: json.loads(line) for (step, other), line in self.rows.items() if other}
+        return [(step, rows[step].get("AP") or 0.0) for step in sorted(rows)]
+
+    def add_image(self, step: int, tag: str, png: bytes) -> None:
+        """A picture for TensorBoard, `tag` as GROUP/NAME; nothing where it is off."""
+        if self.board is not None:
+            self.board.add_image(step, tag, png)
+
+    def add_text(self, tag: str, text: str) -> None:
+        """Text for TensorBoard, as Markdown; nothing where it is off."""
+        if self.board is not None:
+            self.board.add_text(tag, text)
 
     def close(self) -> None:
         """Writes what could not be written before, and says what is missing if it still cannot."""
@@ -102,91 +110,3 @@ class ScalarWriter:
 
 def _key(step: int, row: Mapping[str, Any]) -> Key:
     return step, "loss" not in row
-
-
-class Board:
-    """TensorBoard's event files, written at once: tensorboardX's thread hangs on a full disk."""
-
-    def __init__(self, folder: Path, start: int):
-        self.folder, self.start = folder, start
-        self.writer: EventsWriter | None = None  # opened by the first row, for the rest of the run
-        self.opened = self.missing = 0
-
-    def add(self, step: int, scalars: dict[str, float]) -> None:
-        """Writes a row; on failure the next one begins another file, as this one may be cut."""
-        values = [{"tag": name, "simple_value": value} for name, value in scalars.items()]
-        try:
-            self.writer = self.writer or self._open()
-            self._event(step, summary={"value": values})
-            self.writer.flush()
-        except OSError as error:
-            if not self.missing:
-                logger.error("%s cannot be written: %s", self.folder, reason(error))
-            self.missing += 1
-            self._close_file()
-
-    def close(self) -> None:
-        """Says what is missing."""
-        self._close_file()
-        if self.missing:
-            logger.error("%s: %d rows are missing", self.folder, self.missing)
-
-    def _open(self) -> "EventsWriter":
-        from tensorboardX.event_file_writer import EventsWriter
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.opened += 1
-        suffix = f".{os.getpid()}.{time.time_ns()}"  # opening a file of the same name empties it
-        self.writer = EventsWriter(str(self.folder / "events"), suffix)
-        if self.opened == 1:  # what a killed run wrote after the step from which this one resumes
-            self._event(self.start + 1, session_log={"status": "START"})
-        return self.writer
-
-    def _event(self, step: int, **content: object) -> None:
-        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
-
-        assert self.writer is not None
-        self.writer.write_event(Event(wall_time=time.time(), step=step, **content))
-
-    def _close_file(self) -> None:
-        if self.writer is not None:
-            with contextlib.suppress(OSError):
-                self.writer.close()
-        self.writer = None
-
-
-class Clock:
-    """Time per step, without those that compile: they would spoil the rate and the ETA."""
-
-    def __init__(self) -> None:
-        self.seconds = self.steps = 0.0
-        self.last_wait = 0.0  # mean seconds per step waited for data in the last window
-        self.start()
-
-    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; counts them, and the time spent waiting for each."""
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            if batch is None:
-                return
-            self.waited += time.perf_counter() - began
-            self.window += 1
-            yield batch
-
-    def start(self) -> None:
-        """Begins a window of steps."""
-        self.window, self.waited, self.started = 0, 0.0, time.perf_counter()
-
-    def stop(self, compiled: bool) -> None:
-        """Ends the window; one in which a program was compiled does not count."""
-        if not compiled:
-            self.seconds += time.perf_counter() - self.started
-            self.steps += self.window
-        self.last_wait = self.waited / max(self.window, 1)
-        self.start()
-
-    @property
-    def step_seconds(self) -> float | None:
-        """Mean seconds per step so far; None before the first window that counts."""
-        return self.seconds / self.steps if self.steps else None
