@@ -97,9 +97,9 @@ def _words(text: str) -> list[str]:
         return _words(text[: max(text.rfind("'"), text.rfind('"'))])
 
 
-def inline_code(page: str) -> Iterator[tuple[int, str]]:
-    """Line and text of every code span outside of the blocks; a span may go over two lines."""
-    text = "\n".join(split(page, read(page))[1])
+def inline_code(lines: list[str]) -> Iterator[tuple[int, str]]:
+    """Line and text of every code span of the prose; a span may go over two lines."""
+    text = "\n".join(lines)
     for match in re.finditer(r"`([^`]+)`", text):
         yield text.count("\n", 0, match.start()) + 1, match[1].replace("\n", " ")
 

@@ -33,11 +33,13 @@ BROKEN = {
 def wrong():
     """What is wrong with the commands of all pages and configurations, and of BROKEN."""
     found = [(text, text, True) for text in BROKEN]
-    for page in pages.pages():
-        found += [(str(block), block.text, True) for block in pages.blocks(page)]
-        found += [(f"{page}:{line}", text, False) for line, text in pages.inline_code(page)]
+    texts = {page: pages.read(page) for page in pages.pages()}
     for file in sorted((ROOT / "configs").glob("[!_]*.py")):
-        found.append((file.name, file.read_text().split('"""')[1], True))
+        texts[f"configs/{file.name}"] = file.read_text().split('"""')[1]
+    for page, text in texts.items():
+        blocks, prose = pages.split(page, text)
+        found += [(str(block), block.text, True) for block in blocks]
+        found += [(f"{page}:{line}", code, False) for line, code in pages.inline_code(prose)]
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "docs_commands.py"],
         input=json.dumps(found),
