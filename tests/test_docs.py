@@ -15,6 +15,7 @@ import pytest
 
 from pse_jax import config as fields_of_code
 from pse_jax.config import Config
+from pse_jax.verbs import flags
 
 ROOT = pages.ROOT
 BROKEN = {
@@ -122,6 +123,11 @@ def test_every_page_is_in_the_table_of_contents():
     ]
     expected = {page.removeprefix("docs/").removesuffix(".md") for page in pages.pages()[1:]}
     assert sorted(shown) == sorted(expected - {"index"})
+
+
+def test_every_shipped_configuration_is_described():
+    text = pages.read("docs/configuration.md")
+    assert [name for name in flags.shipped() if f"`{name}`" not in text] == []
 
 
 def test_every_field_of_the_configuration_says_what_it_means(monkeypatch):
