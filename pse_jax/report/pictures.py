@@ -73,7 +73,7 @@ def cell_size(objects: int) -> int:
 
 def captioned(picture: Image.Image, text: str) -> Image.Image:
     """The picture below a line of text, which is cut to its width."""
-    letters = font(13)
+    letters = font(max(13, picture.width // 50))
     while text and letters.getlength(text) > picture.width - 4:
         text = text[: -2 - text.endswith("…")].rstrip() + "…" if len(text) > 2 else ""
     height = sum(letters.getmetrics()) + 4
