@@ -112,7 +112,7 @@ def detect_photos(
         try:
             return prepare(photo.path, detector.config)
         except Exception as error:  # a hostile file may raise anything
-            return reason(error).removeprefix(f"{photo.path} ")
+            return reason(error).removeprefix(f"{photo.path} cannot be decoded: ")
 
     loaded = progress.ahead(load, photos, THREADS, CHUNK)
     with contextlib.closing(loaded), progress.bar(len(photos), "predict") as bar:
