@@ -24,7 +24,7 @@ class Predictions:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | None,
         photos: Sequence[Photo],
         detector: Detector,
         thresholds: Mapping[int, float],
@@ -37,6 +37,8 @@ class Predictions:
 
     def check(self) -> None:
         """Raises WriteError if a drawn image would replace one that was given."""
+        if self.folder is None:
+            return
         given = {os.path.realpath(photo.path): photo for photo in self.drawn}
         for name in self.drawn.values():
             if photo := given.get(os.path.realpath(self.folder / name)):
@@ -52,7 +54,7 @@ class Predictions:
 
     def draw(self, found: Found) -> Found:
         """Writes the drawn image of a photo; why it cannot is its failure."""
-        if found.detections is None:
+        if found.detections is None or self.folder is None:
             return found
         file = self.folder / self.drawn[found.photo]
         try:
@@ -85,11 +87,13 @@ class Predictions:
         return row
 
     def write(self) -> None:
-        """Writes both JSON files with what is there up to now.
+        """Writes both JSON files with what is there up to now; nothing without a folder.
 
         Raises:
             WriteError: if they cannot be written.
         """
+        if self.folder is None:
+            return
         make_folder(self.folder, "the folder of the predictions")
         results = [
             {"image_id": self.number[found.photo], "category_id": c, "bbox": b, "score": s}

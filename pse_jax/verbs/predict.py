@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,6 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("give either --workdir, a run's folder, or --detector, a file or a name")
 
     from PIL import Image
-    from tqdm import tqdm
 
     from pse_jax import progress
     from pse_jax.runs import load, photos
@@ -50,32 +49,44 @@ def main(argv: Sequence[str]) -> int:
     flags.prepare(detector.config)
     thresholds, why = scores.thresholds(detector, options.threshold, str(source))
     listing = photos.photos_of(options.images, recursive=options.recursive, but=out)
-    predictions = Predictions(out or Path(), listing.photos, detector, thresholds)
+    predictions = Predictions(out, listing.photos, detector, thresholds)
     drawing = out is not None and not options.no_images
     if drawing:
         predictions.check()
-    (logger.info if options.json else print)(f"thresholds: {why}")
+    say = logger.info if options.json else print
+    say(f"thresholds: {why}")
     _say_left_aside(listing)
+    _predict(predictions, listing, drawing, options.json)
+    return _conclude(predictions, listing, drawing, say)
+
+
+def _predict(predictions: "Predictions", listing: "Listing", drawing: bool, as_json: bool) -> None:
+    """Goes through the photos; prints a line for each, and writes what was found also at the end.
+
+    So it does where Ctrl-C is the end.
+    """
+    from tqdm import tqdm
+
+    from pse_jax import progress
+    from pse_jax.runs import photos
 
     width = min(max((len(p.name) for p in listing.photos), default=0), WIDEST)
-    render = _as_json(predictions) if options.json else _as_line(width)
-    written, save = time.monotonic(), predictions.write if out else (lambda: None)
-    if out:
-        save()  # or fail now
-    found = map(predictions.keep, photos.detect_photos(detector, listing.photos, thresholds))
+    render = _as_json(predictions) if as_json else _as_line(width)
+    draw = predictions.draw if drawing else (lambda found: found)
+    found = photos.detect_photos(predictions.detector, listing.photos, predictions.thresholds)
+    drawn = progress.ahead(draw, map(predictions.keep, found), photos.THREADS, photos.CHUNK)
+    predictions.write()  # or fail now
+    written = time.monotonic()
     try:
-        draw = predictions.draw if drawing else (lambda found: found)
-        drawn = progress.ahead(draw, found, photos.THREADS, photos.CHUNK)
         for one in itertools.chain(listing.failures, drawn):
             tqdm.write(render(predictions.keep(one)), file=sys.stdout)
             if time.monotonic() - written > EVERY:
-                save()
+                predictions.write()
                 written = time.monotonic()
     except BrokenPipeError:  # whoever reads the output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
-        save()
-    return _conclude(predictions, listing, out, drawing, options.json)
+        predictions.write()
 
 
 def _parser() -> flags.Parser:
@@ -112,7 +123,7 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else "�" for c in text)
 
 
-def _as_line(width: int):
+def _as_line(width: int) -> Callable[["Found"], str]:
     """Renders a photo as a line of the table: its name, size, and what is in it."""
 
     def line(found: "Found") -> str:
@@ -129,7 +140,7 @@ def _as_line(width: int):
     return line
 
 
-def _as_json(predictions: "Predictions"):
+def _as_json(predictions: "Predictions") -> Callable[["Found"], str]:
     """Renders a photo as a JSON object."""
     from pse_jax.runs.predictions import columns
 
@@ -147,17 +158,16 @@ def _as_json(predictions: "Predictions"):
 
 
 def _conclude(
-    predictions: "Predictions", listing: "Listing", out: Path | None, drawing: bool, quiet: bool
+    predictions: "Predictions", listing: "Listing", drawing: bool, say: Callable[[str], None]
 ) -> int:
     """Says what was done; returns the exit status."""
     failed = [found for found in predictions.done.values() if found.failure]
     done = [found for found in predictions.done.values() if found.detections is not None]
     objects = sum(len(found.detections or ()) for found in done)
     total = len(listing.photos) + len(listing.failures)
-    say = logger.info if quiet else print
     say(f"{len(done):,} of {total:,} done, {objects:,} objects; {len(failed):,} failed")
-    if out:
-        drawn = sum(not found.failure for found in done) if drawing else 0
+    if predictions.folder:
+        drawn = sum(not found.failure for found in done)
         also = f", {drawn:,} drawn images" if drawing else ""
-        say(f"wrote {out}: detections.json, images.json{also}")
+        say(f"wrote {predictions.folder}: detections.json, images.json{also}")
     return 1 if failed else 0
