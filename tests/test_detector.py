@@ -12,7 +12,8 @@ from pse_jax import models
 from pse_jax.categories import Categories
 from pse_jax.config import Config, InferenceConfig
 from pse_jax.data import transforms
-from pse_jax.detector import Detections, Detector, canvas_hw, compiled
+from pse_jax.detections import Detections, Thresholds
+from pse_jax.detector import Detector, canvas_hw, compiled
 from pse_jax.errors import ImageError
 from pse_jax.models import Predictions
 from pse_jax.points import locations
@@ -118,6 +119,11 @@ def test_few_programs_are_compiled():
         if max(hw) <= 1333:  # the rule overshoots for very long images
             canvases.add(canvas)
     assert len(canvases) <= 9
+    sides = set()
+    for long in range(1333, 3_000_000, 9_973):  # 1 px high
+        hw = transforms.resized_hw(1, long, 800, 1333)
+        sides |= {*canvas_hw(hw, 1333)}
+        assert sides <= {288, 544, 800, 1088, 1344, 1600, 1888, 2144, 2400, 2688}
 
 
 def test_detectors_of_one_configuration_share_their_program(detector):
@@ -167,3 +173,62 @@ def test_detections_can_be_read_and_filtered():
     assert str(found).splitlines()[0].split() == ["bee", "0.90", "1.0", "2.0", "30.0", "40.0"]
     assert found.above(0.5).names == ("bee",) and len(found.above(0.95)) == 0
     assert str(found.above(0.95)) == ""
+
+
+def test_a_threshold_may_differ_by_class():
+    found = Detections(
+        np.zeros((4, 4), np.float32),
+        np.array([0.9, 0.6, 0.5, 0.4], np.float32),
+        np.array([5, 2, 5, 9]),
+        ("bee", "ant", "bee", "cat"),
+        np.array([1, 0, 1, 2]),
+    )
+    thresholds = Thresholds(0.45, {"ant": 0.7, "bee": 0.5, "cat": None})
+    limits = thresholds.of(Categories((2, 5, 9), ("ant", "bee", "cat")))
+    assert limits == {2: 0.7, 5: 0.5, 9: 0.45}
+    kept = found.above(limits)
+    assert kept.names == ("bee", "bee") and kept.classes is not None
+    assert kept.classes.tolist() == kept.groups == [1, 1]
+    assert Thresholds(None, {}).of(Categories((2,), ("ant",))) == {2: 0.3}
+
+
+def test_a_detector_without_an_evaluation_shows_what_scores_three_tenths(detector):
+    assert detector.thresholds is None
+    assert detector.best_thresholds == {2: 0.3, 5: 0.3, 9: 0.3}
+
+
+def test_detections_are_drawn_on_the_image_that_they_are_of(detector, rng, tmp_path):
+    image, turned = picture(rng, 90, 60), Image.Exif()
+    turned[0x0112] = 6
+    image.save(tmp_path / "a.png", exif=turned)
+    found = detector(tmp_path / "a.png")
+    upright = image.transpose(Image.Transpose.ROTATE_270)
+    drawn = found.draw(tmp_path / "a.png", threshold=0.0)
+    assert drawn.size == upright.size == (60, 90)
+    assert (np.asarray(drawn) == np.asarray(found.draw(upright, threshold=0.0))).all()
+    assert (np.asarray(drawn) != np.asarray(upright)).any()
+    assert (np.asarray(found.draw(upright, threshold=1.0)) == np.asarray(upright)).all()
+    assert found.draw(np.asarray(upright), at_least=360).size == (240, 360)
+
+
+def test_images_of_every_mode_are_taken(detector, rng):
+    image = picture(rng, 90, 60)
+    grey = detector(image.convert("L"))
+    for mode in ("LA", "RGBA", "I;16", "I", "F"):
+        values = image.convert("L")
+        if mode in ("I;16", "I"):  # the high byte
+            deep = np.asarray(values).astype(np.uint16 if mode == "I;16" else np.int32) << 8
+            same = Image.fromarray(deep)
+        else:
+            same = values.convert(mode)
+        assert same.mode == mode
+        assert_same(detector(same), grey)
+    for mode in ("1", "P", "CMYK", "YCbCr"):
+        assert_same(detector(image.convert(mode)), detector(image.convert(mode).convert("RGB")))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 5000)])
+def test_images_of_every_size_are_taken(detector, size):
+    found = detector(Image.new("RGB", size, "#456"))
+    assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy <= np.tile(size, 2)).all()
+    assert found.draw(Image.new("RGB", size), threshold=0.0).size == size

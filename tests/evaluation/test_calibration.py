@@ -151,3 +151,50 @@ def test_the_diagram_shows_what_the_number_is_made_of():
     got = measure.calibrate(measure.examine(truth, found))
     count, score, iou = (np.nan_to_num(got["bins"][key]) for key in ("count", "score", "iou"))
     assert got["LaECE"] == pytest.approx((count * abs(score - iou)).sum() / count.sum())
+
+
+def loop_f1(truth, found, labels, threshold):
+    """F1 at IoU 0.5 of the detections of some classes that have at least this score."""
+    right = wrong = 0
+    taken = set()
+    for d in sorted(range(len(found)), key=lambda d: -found.scores[d]):
+        if found.scores[d] < threshold or found.category[d] not in labels:
+            continue
+        mine = [
+            g
+            for g in range(len(truth.image))
+            if (truth.image[g], truth.category[g]) == (found.image[d], found.category[d])
+        ]
+        box = found.boxes_xywh[d]
+        ious = [
+            (loop_iou(box, truth.boxes_xywh[g]), g)
+            for g in mine
+            if not truth.crowd[g] and g not in taken
+        ]
+        best, g = max(ious, default=(0.0, -1))
+        if best >= 0.5:
+            right += 1
+            taken.add(g)
+        elif all(on_crowd(box, truth.boxes_xywh[g]) < 0.5 for g in mine if truth.crowd[g]):
+            wrong += 1
+    objects = sum(
+        c in labels and not crowd for c, crowd in zip(truth.category, truth.crowd, strict=True)
+    )
+    return 2 * right / (right + wrong + objects) if objects and right else 0.0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_best_thresholds_by_trying_all(seed):
+    truth, found = random_case(seed)
+    best = calibration.best_thresholds(truth, found)
+    groups = {"overall": range(3)} | {f"class {c + 1}": [c] for c in range(3)}
+    tried = {"overall": best["overall"], **best["per_class"]}
+    assert list(tried) == list(groups)
+    for name, labels in groups.items():
+        f1 = {float(t): loop_f1(truth, found, labels, t) for t in np.unique(found.scores)}
+        highest = max(f1.values(), default=0.0)
+        if not highest:
+            assert math.isnan(tried[name])
+            continue
+        expected = max(t for t, value in f1.items() if value >= highest - 1e-12)
+        assert tried[name] == expected
