@@ -56,10 +56,10 @@ class Clock:
         """Within, the time in which JAX compiles in this thread belongs to "compile"."""
         thread = threading.get_ident()
 
-        def heard(event: str, seconds: float, **_: object) -> None:
+        def heard(event: str, duration_secs: float, **_: object) -> None:
             if event == COMPILED and threading.get_ident() == thread:
-                self.seconds[self.kind] -= seconds
-                self.seconds["compile"] += seconds
+                self.seconds[self.kind] -= duration_secs
+                self.seconds["compile"] += duration_secs
 
         jax.monitoring.register_event_duration_secs_listener(heard)
         try:

@@ -15,6 +15,7 @@ from pse_jax import progress
 from pse_jax.config import Config, to_dict
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.plan import TrainPlan
+from pse_jax.errors import LockError
 from pse_jax.runs.folder import Run
 from pse_jax.training import bad_steps, introduction, optimizer, patience
 from pse_jax.training.callbacks import Callbacks, RunInfo
@@ -196,7 +197,9 @@ class Reporter:
         """Writes out what is buffered and takes the bar away."""
         self.writer.close()
         if self.times:
-            self.times.write(self.done, now=True)
+            with contextlib.suppress(LockError):  # the folder is another process's now
+                self.run.check_held_here()
+                self.times.write(self.done, now=True)
         self.bar.close()
         failed = isinstance(sys.exception(), Exception)
         self.callbacks.call("on_end", self.outcome or ("failed" if failed else "interrupted"))

@@ -55,7 +55,9 @@ def comments() -> dict[tuple[str, str], str]:
     }
     found = {}
     for node in ast.parse(source).body:
-        for item in node.body if isinstance(node, ast.ClassDef) else ():
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for item in node.body:
             if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
                 continue
             first = item.lineno

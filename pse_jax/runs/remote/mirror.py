@@ -30,7 +30,9 @@ MARKER = "meta/metadata"  # of a checkpoint, which is whole where it has one
 CHECKPOINTS = ("best", "checkpoints")
 # What a run that resumes reads, or adds to; detections are large, and only whether they are there
 # is asked.
-READ = re.compile(r"(config|data)\.json|(config_history|metrics)\.jsonl|\w+\.log|eval_\d+\.json")
+READ = re.compile(
+    r"(config|data|times)\.json|(config_history|metrics)\.jsonl|\w+\.log|eval_\d+\.json"
+)
 ASKED_FOR = re.compile(r"detections_\d+\.json")
 
 
