@@ -6,13 +6,16 @@ import numpy as np
 
 from pse_jax.config import Config
 from pse_jax.data import survey
+from pse_jax.data.box_format import numbers
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.rows import EXAMPLES_SHOWN
 from pse_jax.data.sampling import images_with
+from pse_jax.evaluation.arrays import xywh_to_xyxy
 from pse_jax.evaluation.measure import SIZES
 from pse_jax.points import STRIDES
 from pse_jax.report.checked import Checked
 
+SAME_BOX = 0.99  # IoU over which two boxes of a category are one that was drawn twice
 SIZES_SHOWN = 5  # of the image sizes, the most frequent
 BAR = 24  # characters of the longest bar
 
@@ -59,15 +62,44 @@ def _repeats(checked: Checked) -> Iterator[tuple[str, str]]:
     dataset, repeated = checked.dataset, checked.repeated()
     if repeated:
         some = _pairs(repeated, dataset, dataset)
-        yield "duplicates", f"{len(repeated):,} images have the pixels of another (ids {some})"
-    rows = np.column_stack([dataset.image, dataset.category, dataset.boxes_xywh, dataset.crowd])
-    _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
-    again = first[counts > 1]
-    if len(again):
-        ids = [str(i) for i in np.unique(dataset.image_ids[dataset.image[again]])]
-        some = ", ".join(ids[:EXAMPLES_SHOWN]) + ", ..." * (len(ids) > EXAMPLES_SHOWN)
-        count, images = f"{int((counts - 1).sum()):,}", f"{len(ids):,} images (ids {some})"
-        yield "duplicates", f"{count} annotations repeat another, category and box, in {images}"
+        has = "image has" if len(repeated) == 1 else "images have"
+        yield "duplicates", f"{len(repeated):,} {has} the pixels of another (ids {some})"
+    again = list(_same_boxes(dataset))
+    if again:
+        images = len({dataset.image[g] for g, _ in again})
+        which = "box that repeats" if len(again) == 1 else "boxes that repeat"
+        named = [
+            f"{dataset.categories.names[dataset.category[g]]} {numbers(dataset.boxes_xywh[g])} of "
+            f"image id {dataset.image_ids[dataset.image[g]]}"
+            for g, _ in again[:EXAMPLES_SHOWN]
+        ]
+        yield (
+            "duplicates",
+            f"{len(again):,} {which} another of its category (IoU over {SAME_BOX}), in "
+            f"{_count(images, 'image')}: {'; '.join(named)}{'; ...' * (len(again) > len(named))}",
+        )
+
+
+def _same_boxes(dataset: Dataset) -> Iterator[tuple[int, int]]:
+    """Annotations that repeat an earlier one of their image and category, and that one."""
+    order = np.lexsort([dataset.category, dataset.image])
+    keys = np.stack([dataset.image, dataset.category])[:, order]
+    starts = np.flatnonzero(np.diff(keys, axis=1, prepend=-1).any(axis=0))
+    corners = xywh_to_xyxy(dataset.boxes_xywh)
+    for its in np.split(order, starts[1:]):
+        if len(its) < 2:
+            continue
+        its = np.sort(its)
+        boxes, crowd = corners[its], dataset.crowd[its]
+        low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+        high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+        common = np.maximum(high - low, 0).prod(axis=-1)
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        same = common > SAME_BOX * (area[:, None] + area - common)
+        same |= (boxes[:, None] == boxes).all(axis=-1)
+        same &= crowd[:, None] == crowd
+        for row in np.flatnonzero(np.tril(same, -1).any(axis=1)):
+            yield int(its[row]), int(its[same[row].argmax()])
 
 
 def leaks(checked: Checked, training: Checked | None) -> Iterator[str]:
@@ -87,6 +119,11 @@ def _pairs(same: dict[int, int], ours: Dataset, theirs: Dataset) -> str:
     """`7 = 3, 9 = 4, ...`, by image id."""
     pairs = [f"{ours.image_ids[i]} = {theirs.image_ids[j]}" for i, j in same.items()]
     return ", ".join(pairs[:EXAMPLES_SHOWN]) + ", ..." * (len(pairs) > EXAMPLES_SHOWN)
+
+
+def _count(count: int, what: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _share(count: int, total: int) -> str:

@@ -210,8 +210,9 @@ def test_repeated_pictures_and_boxes_are_named(tmp_path, capsys):
     write(tmp_path, content)
     code, out = run(file, images, capsys)
     assert code == 0
-    assert "1 images have the pixels of another (ids 30 = 10)" in out
-    assert "1 annotations repeat another, category and box, in 1 images (ids 10)" in out
+    assert "1 image has the pixels of another (ids 30 = 10)" in out
+    said = "1 box that repeats another of its category (IoU over 0.99), in 1 image: kite [8, 4, 40, 20]"
+    assert f"{said} of image id 10" in out
 
 
 def test_objects_are_counted_by_the_levels_that_answer_for_them(tmp_path, capsys):
@@ -264,7 +265,7 @@ def test_validation_images_that_are_trained_on_are_counted(tmp_path, capsys):
 def grid_of_boxes(as_written):
     """30 boxes in the image of 64x48 px, written by a function of x0, y0, x1, y1."""
     content = good()
-    boxes = [(x, y, x + 6 + x % 5, y + 8) for x in range(0, 50, 10) for y in range(0, 36, 6)]
+    boxes = [(x, y, x + 16, y + 20) for x in range(0, 49, 12) for y in (0, 7, 14, 20, 24, 28)]
     content["annotations"] = [
         {"id": n, "image_id": 10, "category_id": 7, "bbox": as_written(*box)}
         for n, box in enumerate(boxes)
@@ -278,7 +279,7 @@ def test_corners_and_shares_in_place_of_widths_are_recognised(tmp_path, capsys):
 
     corners = grid_of_boxes(lambda *box: list(box))
     code, out = run(*write(tmp_path, corners), capsys)
-    assert code == 1 and "leave their images if read as [x, y, width, height]" in out
+    assert code == 1 and "reach over their images if read as [x, y, width, height]" in out
 
     shares = grid_of_boxes(lambda x0, y0, x1, y1: [x0 / 64, y0 / 48, (x1 - x0) / 64, 8 / 48])
     code, out = run(*write(tmp_path, shares), capsys)
@@ -330,13 +331,24 @@ def broken(name):
             flags = ["--config.inference.batch_size=100000000"]
         case "no category name":
             content["categories"][0]["name"] = ""
+        case "corners":
+            content = grid_of_boxes(lambda *box: list(box))
+        case "centres":
+            content = grid_of_boxes(
+                lambda x, y, right, bottom: [(x + right) / 2, (y + bottom) / 2, right - x, 20]
+            )
+        case "swapped axes":
+            content = grid_of_boxes(lambda x, y, right, _: [y, x, 20, right - x])
+        case "shares":
+            content = grid_of_boxes(lambda x, y, right, _: [x / 64, y / 48, 0.1, 0.1])
     return content, flags
 
 
 CASES = (
     "nothing wrong, no annotations, only crowds, only boxes without area, only boxes outside, "
     "no images, unknown category, unknown image, repeated id, missing image, image outside, NaN, "
-    "huge batches, a huge jitter, a huge cache, huge evaluation batches, no category name"
+    "huge batches, a huge jitter, a huge cache, huge evaluation batches, no category name, "
+    "corners, centres, swapped axes, shares"
 ).split(", ")
 
 
