@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     if options.check:
         print(flush=True)
         status = _check(done.folder, done.images, options.overrides)
-    if status == 0 and {"train", "val"} <= done.images.keys():
+    if not options.check and {"train", "val"} <= done.images.keys():
         root = shlex.quote(str(done.folder))
         command = f"python -m pse_jax train --config coco_pse --config.data.root={root}"
         print(f"\ntrain on it with\n  {command}", flush=True)
@@ -82,8 +82,8 @@ def _parser() -> flags.Parser:
         "--val-share",
         type=_share,
         metavar="SHARE",
-        help="if there is no val split: take this share of the images of train for it, such as "
-        "0.2; 0: go without",
+        help="if there is no val split: the share of the images of train that becomes one "
+        "(default 0.2); 0: go without",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of that choice: another one gives another split"
