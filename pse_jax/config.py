@@ -31,6 +31,7 @@ NON_NEGATIVE = Bound("0 or greater", lambda v: v >= 0)
 INSIDE = Bound("inside (0, 1)", lambda v: 0 < v < 1)
 INCREASING = Bound("greater than 0 and strictly increasing", lambda v: all(map(lt, (0, *v), v)))
 DECAY = Bound("0 or greater and less than 1", lambda v: 0 <= v < 1)
+RANGE = Bound("two factors from 0.1 to 10, the lower first", lambda v: 0.1 <= v[0] <= v[1] <= 10)
 DISTINCT = Bound("greater than 0 and all different", _distinct)
 
 Positive = Annotated[float, POSITIVE]
@@ -178,6 +179,14 @@ class DataConfig:
     buckets: PositiveInt = 4  # most static image shapes, chosen from the data set's sizes
     batch_size: PositiveInt = 16  # images per step, over all devices
     flip: Share = 0.5  # probability of a horizontal flip
+    # Changes of training images that the paper does not make (augment.py); 0 and (1, 1): none
+    flip_vertical: Share = 0.0  # probability that top becomes bottom: microscope or aerial images
+    # drawn for each image; over 1: a random window is magnified, under 1: the image shrinks
+    zoom: Annotated[tuple[float, float], RANGE] = (1.0, 1.0)
+    brightness: Share = 0.0  # 0.2: times 0.8 to 1.2; contrast and saturation likewise
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Share = 0.0  # 0.05: turned by up to a twentieth of the colour circle, either way
     keep_empty: bool = False  # train on images without objects too; the reference drops them
     # images of classes that fewer than this share of the images show are seen more often an epoch,
     # sqrt(threshold / share) times (LVIS: 0.001); 0: never

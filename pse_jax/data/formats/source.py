@@ -30,6 +30,8 @@ class Options:
         None  # of the images of train that become val; None: a fifth, if there is none
     )
     seed: int = 0  # of that choice
+    # what each split is made of, {"train": ("train", "val"), "val": ("test",)}; None: as it is
+    splits: dict[str, tuple[str, ...]] | None = None
     images: Literal["copy", "link"] = "copy"  # link: symbolic links to the source
 
 
