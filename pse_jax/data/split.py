@@ -14,7 +14,7 @@ from pse_jax.files import write_together
 
 def write_split(
     file: Path, digests: Mapping[int, bytes], share: float, seed: int
-) -> dict[str, tuple[Path, int]]:
+) -> dict[str, tuple[Path, list[int]]]:
     """Writes STEM_split_train.json and STEM_split_val.json; the file itself stays as it is.
 
     Args:
@@ -24,7 +24,7 @@ def write_split(
         seed: another one gives another split.
 
     Returns:
-        By split, its file and how many images it has.
+        By split, its file and the ids of its images.
 
     Raises:
         DataError: if there are too few images, or such files with another content.
@@ -36,11 +36,11 @@ def write_split(
     val = for_val(names, [digests.get(row["id"], b"") for row in images], share, seed)
     places = split_files(file)
     contents: dict[Path, str | bytes] = {}
-    numbers = {}
+    parts = {}
     for split, place in places.items():
         rows = [row for n, row in enumerate(images) if (n in val) == (split == "val")]
         contents[place] = json.dumps(_part(content, rows))
-        numbers[split] = (place, len(rows))
+        parts[split] = (place, [row["id"] for row in rows])
     there = [place for place in contents if place.exists()]
     if any(place.read_text(encoding="utf-8") != contents[place] for place in there):
         raise DataError(
@@ -49,7 +49,7 @@ def write_split(
         )
     if len(there) < len(contents):
         write_together(contents, "the annotations of a split")
-    return numbers
+    return parts
 
 
 def split_files(file: Path) -> dict[str, Path]:

@@ -22,6 +22,7 @@ SMALL = 0.1  # share of the objects that may end smaller than `Start.object`
 MOST_SHAPES = 4
 PADDING = 0.05  # of the pixels, that one image shape less may cost
 EPOCHS = 12  # FCOS: 90,000 steps of 16 images are 12 epochs of COCO
+NEAR = 1.25  # times as many steps make no difference
 IMAGES_LOOKED_AT = 300  # to count objects without a location
 
 
@@ -57,11 +58,13 @@ def suggestions(dataset: Dataset, config: Config) -> list[Suggestion]:
         config: to build on: whether from pretrained weights, the size of the batches, the rest.
     """
     start = PRETRAINED if config.model.init_from else SCRATCH
-    images = list(_image_size(dataset, start))
-    sized = applied(config, images)
-    rest = (_size_bounds(dataset, sized), _batch(dataset, config), _buckets(dataset, sized))
-    made = images + [one for some in rest for one in some]
-    return made + list(_schedule(dataset, applied(config, made), config, start))
+    made = [*_image_size(dataset, start)]
+    made += _size_bounds(dataset, applied(config, made))
+    made += _batch(dataset, config)
+    made += _buckets(dataset, applied(config, made))
+    made += _steps(dataset, applied(config, made), start)
+    made += _learning_rate(applied(config, made), config)
+    return [*made, *_detections(dataset, config)]
 
 
 def applied(config: Config, made: Sequence[Suggestion]) -> Config:
@@ -80,7 +83,7 @@ def applied(config: Config, made: Sequence[Suggestion]) -> Config:
 
 
 def _image_size(dataset: Dataset, start: Start) -> Iterator[Suggestion]:
-    """So large that nearly all objects are large enough, and no larger: time grows with the area."""
+    """So large that nearly all objects are large enough: the time grows with the area."""
     long, short = dataset.sizes_hw.max(axis=1), dataset.sizes_hw.min(axis=1)
     boxes, of = dataset.boxes_xyxy, _image_of(dataset)
     share = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) / long[of]
@@ -135,47 +138,61 @@ def _batch(dataset: Dataset, config: Config) -> Iterator[Suggestion]:
 
 def _buckets(dataset: Dataset, config: Config) -> Iterator[Suggestion]:
     """As few image shapes as cost little more padding than many: each is compiled."""
-    paddings = []
-    for count in range(1, MOST_SHAPES + 1):
+    paddings, shapes = [], {}
+    for count in range(1, max(MOST_SHAPES, config.data.buckets) + 1):
         data = dataclasses.replace(config.data, buckets=count)
         buckets = fill_batches(buckets_for(dataset.sizes_hw, data), data.batch_size)
+        shapes[count] = len(buckets.shapes_hw)
         paddings.append(padding(buckets))
     count = next(k for k, share in enumerate(paddings, 1) if share <= min(paddings) + PADDING)
-    shapes = "1 image shape holds" if count == 1 else f"{count} image shapes hold"
-    why = f"{shapes} all images with {paddings[count - 1]:.1%} padding; each takes time to compile"
+    holds = "1 image shape holds" if count == 1 else f"{count} image shapes hold"
+    why = f"{holds} all images with {paddings[count - 1]:.1%} padding; each takes time to compile"
     if min(paddings) < paddings[count - 1]:
-        why += f"; {MOST_SHAPES} would have {paddings[-1]:.1%}"
-    yield Suggestion("data.buckets", count, why)
+        why += f"; {max(shapes.values())} would have {paddings[-1]:.1%}"
+    same = shapes[config.data.buckets] == count  # a limit that is not reached
+    yield Suggestion("data.buckets", config.data.buckets if same else count, why)
 
 
-def _schedule(dataset: Dataset, config: Config, base: Config, start: Start) -> Iterator[Suggestion]:
-    images, batch = len(dataset), config.data.batch_size
+def _steps(dataset: Dataset, config: Config, start: Start) -> Iterator[Suggestion]:
+    """Twelve epochs, and enough images where there are few; the milestones move along."""
+    images, batch, before = len(dataset), config.data.batch_size, config.optimizer
     seen = max(EPOCHS * images, start.images)
     exact = seen / batch
-    steps = max(round(exact, -2 if exact >= 1000 else -1), 10)
-    steps, before = int(steps), base.optimizer
+    steps = max(int(round(exact, -2 if exact >= 1000 else -1)), 10)
+    near = max(steps, before.steps) <= NEAR * min(steps, before.steps)
+    steps = before.steps if near else steps
     why = f"each of the {images:,} images is seen {steps * batch / images:.0f} times"
-    limit = f", {start.images:,} images in all, which training {start.name} needs at least"
-    yield Suggestion(
-        "optimizer.steps", steps, why + (limit if seen == start.images else ", as in FCOS's recipe")
-    )
+    few = f"; about {seen:,} images in all are the least {start.name}"
+    why += few if seen == start.images else ", as in FCOS's recipe"
+    yield Suggestion("optimizer.steps", steps, why)
     shares = [step / before.steps for step in before.milestones if step < before.steps]
     digits = -1 if steps >= 1000 else 0
-    milestones = tuple(sorted({max(int(round(share * steps, digits)), 1) for share in shares}))
+    moved = {max(int(round(share * steps, digits)), 1) for share in shares}
+    milestones = before.milestones if near else tuple(sorted(moved))
     told = ", ".join(f"{share:.0%}" for share in shares) or "none"
     yield Suggestion("optimizer.milestones", milestones, f"the same shares of the steps: {told}")
     if before.warmup_steps > steps // 10:
         yield Suggestion("optimizer.warmup_steps", steps // 10, "a tenth of the steps")
-    linear = before.batch_rule == "linear"  # then it is for base_batch
-    rate = before.learning_rate * (1 if linear else batch / base.data.batch_size)
-    by = before.base_batch if linear else batch
-    why = f"the configuration's, for batches of {by}"
-    if rate != before.learning_rate:
-        why = f"{before.learning_rate:g} for batches of {base.data.batch_size}, so for {batch}"
-    yield Suggestion("optimizer.learning_rate", float(f"{rate:.3g}"), why)
+
+
+def _learning_rate(config: Config, base: Config) -> Iterator[Suggestion]:
+    """The base's, in proportion to the batch, unless the configuration does that itself."""
+    rate, batch, before = base.optimizer.learning_rate, config.data.batch_size, base.data.batch_size
+    if config.optimizer.batch_rule == "linear":
+        why = f"for batches of {config.optimizer.base_batch}; batch_rule makes it fit {batch}"
+    elif batch == before:
+        why = f"the configuration's, for batches of {batch}"
+    else:
+        why = f"{rate:g} is for batches of {before}, and these are of {batch}"
+        rate = float(f"{rate * batch / before:.3g}")
+    yield Suggestion("optimizer.learning_rate", rate, why)
+
+
+def _detections(dataset: Dataset, config: Config) -> Iterator[Suggestion]:
+    """Room for as many detections as an image has objects, and half as many again."""
     most, allowed = int(np.diff(dataset.offsets).max()), config.inference.max_detections
     if most > allowed:
-        why = f"an image has {most} objects, more than {allowed} detections"
+        why = f"an image has {most:,} objects, and {allowed} detections would be kept"
         yield Suggestion("inference.max_detections", -(-most * 3 // 100) * 50, why)
 
 

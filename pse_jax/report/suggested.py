@@ -1,5 +1,6 @@
 """What `check` proposes, as lines to read, flags to paste and a configuration to keep."""
 
+import json
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -7,7 +8,7 @@ from typing import Any
 
 from pse_jax.config import Config, differences, get
 from pse_jax.data.dataset import Dataset
-from pse_jax.report.suggest import Suggestion, applied, suggestions, without_location
+from pse_jax.report.suggest import applied, suggestions, without_location
 
 WIDTH = 100  # characters of a line of the file
 
@@ -24,20 +25,21 @@ def lines(dataset: Dataset, config: Config, base: str, given: Sequence[str]) -> 
     made = suggestions(dataset, config)
     fields = [f"{one.field}={_text(one.value)}" for one in made]
     width = max(map(len, fields))
-    yield f"proposed for these {len(dataset):,} images, building on {base}:"
+    yield f"proposed for the {len(dataset):,} images to train on, building on {base}:"
     yield ""
     for one, field in zip(made, fields, strict=True):
         same = " (as it is)" if get(config, one.field) == one.value else ""
         yield f"  {field:<{width}}  {one.why}{same}"
     now, total = without_location(dataset, config)
     then, _ = without_location(dataset, applied(config, made))
-    yield f"  {'':<{width}}  objects without a positive location: {then:,} of {total:,}, now {now:,}"
+    lost = f"{then:,} of {total:,}; as it is {now:,}"
+    yield f"  {'':<{width}}  objects without a positive location then: {lost}"
     yield ""
     changed = [one for one in made if get(config, one.field) != one.value]
     replaced = {f"--config.{one.field}" for one in changed}
     flags = [shlex.quote(flag) for flag in given if flag.split("=")[0] not in replaced]
     flags += [shlex.quote(f"--config.{one.field}={_text(one.value)}") for one in changed]
-    yield from ("train so with", f"  python -m pse_jax train --config {shlex.quote(base)} \\")
+    yield from ("train on it with", f"  python -m pse_jax train --config {shlex.quote(base)} \\")
     yield from (f"    {flag} \\" for flag in flags[:-1])
     yield from (f"    {flag}" for flag in flags[-1:])
 
@@ -54,31 +56,36 @@ def config_text(dataset: Dataset, config: Config, base: Config, name: str, of: s
     """
     made = {one.field: one for one in suggestions(dataset, config)}
     given = {field: now for field, (_, now) in differences(base, config).items()}
-    body = [f"    config.name = {name!r}"]
+    body = [f"    config.name = {_literal(name)}"]
     for field, value in given.items():
         if field not in made and field != "name":
-            body.append(f"    config.{field} = {value!r}")
+            body.append(f"    config.{field} = {_literal(value)}")
     for one in made.values():
         why = one.why[0].upper() + one.why[1:] + "."
         body += textwrap.wrap(why, WIDTH, initial_indent="    # ", subsequent_indent="    # ")
-        body.append(f"    config.{one.field} = {one.value!r}")
-    return f'''"""Proposed by `python -m pse_jax check` for {len(dataset):,} images with {len(dataset.labels):,} boxes.
+        body.append(f"    config.{one.field} = {_literal(one.value)}")
+    return f'''"""Proposed by `python -m pse_jax check` for {len(dataset):,} images to train on.
 
     python -m pse_jax train --config {name}.py
 
 Rules of thumb from the sizes and numbers of the images and objects: a place to start from. Another
-configuration to build on may be given after a colon: --config {name}.py:own
+configuration to build on may be given after a colon: --config {name}.py:NAME
 """
 
 from pse_jax.config import Config
 from pse_jax.verbs.flags import load_config
 
 
-def get_config(base: str = {of!r}) -> Config:
+def get_config(base: str = {_literal(of)}) -> Config:
     config = load_config(base)
 {chr(10).join(body)}
     return config
 '''
+
+
+def _literal(value: Any) -> str:
+    """A value in Python, text in double quotes."""
+    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,6 @@ when the same command is given again. Exits with 0 if the result can be trained 
 2 for other errors.
 """
 
-import argparse
 import shlex
 from collections.abc import Sequence
 
@@ -88,20 +87,13 @@ def _splits(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return splits
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 up to 1")
-    return value
-
-
 def _parser() -> flags.Parser:
     parser = flags.parser("convert", __doc__)
     parser.add_argument("source", type=flags.path, metavar="SRC", help="folder to read")
     parser.add_argument("destination", type=flags.path, metavar="DST", help="folder to write")
     parser.add_argument(
         "--val-share",
-        type=_share,
+        type=flags.share,
         metavar="SHARE",
         help="if there is no val split: the share of the images of train that becomes one "
         "(default 0.2); 0: go without",
