@@ -7,11 +7,11 @@ from PIL import Image, ImageDraw
 
 from pse_jax.categories import Categories
 from pse_jax.config import Config
-from pse_jax.drawing import DARK, colour_of, draw_boxes, font
+from pse_jax.drawing import DARK, NEUTRAL, colour_of, draw_boxes, font
 from pse_jax.points import STRIDES
 from pse_jax.report.assigned import Assigned, Assigner
 
-SIZE = 1000  # px of a picture's longer side, at least; smaller images are enlarged
+SIZE = 1200  # px of a picture's longer side, at least; smaller images are enlarged
 LEGEND = 26  # px
 RADII = (0.22, 3.0, 11.0)  # of a dot: parts of the stride, least and most px
 
@@ -77,7 +77,7 @@ class Draw:
         levels: np.ndarray,
     ) -> Image.Image:
         """Boxes in the colours of their objects, dashed where no location answers, and dots."""
-        groups = list(range(len(boxes)))
+        groups = [NEUTRAL] * len(boxes) if self.by == "level" else list(range(len(boxes)))
         labels = [
             f"{name} {count}" if count else f"{name}: no location"
             for name, count in zip(names, counts.tolist(), strict=True)
