@@ -6,6 +6,7 @@ when the same command is given again. Exits with 0 if the result can be trained 
 2 for other errors.
 """
 
+import argparse
 import shlex
 from collections.abc import Sequence
 

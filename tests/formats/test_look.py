@@ -244,7 +244,7 @@ def test_one_file_beside_its_images_needs_a_val_split(tmp_path, capsys):
         name.rename(file.parent / name.name)
     images.rmdir()
     with pytest.raises(
-        DataError, match=r"it has no val split; `.* check .* --split=0.2` makes one"
+        DataError, match=r"it has no val split; `.* --split=0.2` makes one"
     ):
         sources.open_split(DataConfig(root=str(file.parent)), "val")
     for source in (file.parent, file):
