@@ -127,7 +127,9 @@ def _count(count: int, what: str) -> str:
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count:,}" + (f" ({count / total:.1%})" if count else "")
+    share = f"{count / max(total, 1):.1%}"
+    share = "under 0.1%" if share == "0.0%" else share
+    return f"{count:,}" + (f" ({share})" if count else "")
 
 
 def _facts(checked: Checked) -> Iterator[tuple[str, str]]:
@@ -149,7 +151,7 @@ def _facts(checked: Checked) -> Iterator[tuple[str, str]]:
     yield "boxes", f"{len(dataset.labels):,}, and {crowds}"
     largest = f"at most {per_image[most]} (image id {dataset.image_ids[most]})"
     mean, slots = per_image.mean(), dataset.capacity
-    yield "per image", f"{mean:.1f} on average, {largest}; {slots} slots"
+    yield "per image", f"{mean:.1f} on average, {largest}; a batch has room for {slots}"
 
 
 def _box_facts(checked: Checked) -> Iterator[tuple[str, str]]:
@@ -176,6 +178,8 @@ def _location_facts(checked: Checked) -> Iterator[tuple[str, str]]:
             "pyramid level",
             f"P{level} {f'(stride {stride})':<13} {_share(its, total)} objects{each}",
         )
+    if (checked.locations > 0).sum() > total - checked.lost.sum():
+        yield "pyramid level", "an object may have locations on two levels"
     lost, nowhere = int(checked.lost.sum()), int((~checked.reachable).sum())
     yield "no location", f"{_share(lost, total)} objects without a positive location"
     if lost:
@@ -201,12 +205,11 @@ def _size_facts(checked: Checked, config: Config) -> Iterator[tuple[str, str]]:
         its = buckets.bucket == k
         share = f"{f'{width}x{height}':<11} {_share(int(its.sum()), len(dataset)):<16}"
         padding = 1 - pixels[its].sum() / canvas[its].sum()
-        yield "batches of", f"{share} {padding:.1%} padding"
-    yield "padding", f"{1 - pixels.sum() / canvas.sum():.1%} of the pixels of all batches"
+        yield "batch shapes", f"{share} {padding:.1%} padding"
+    if len(buckets.shapes_hw) > 1:
+        yield "batch shapes", f"{1 - pixels.sum() / canvas.sum():.1%} padding in all"
     needed = survey.need(buckets, config, config.data.batch_size)
     ahead, device = (f"{value / 1e9:.2f} GB" for value in (needed.ahead, needed.device))
-    yield (
-        "memory",
-        f"{ahead} for batches of {config.data.batch_size} prepared ahead; on the devices",
-    )
-    yield "memory", f"at least {device}, for pixels and the first layer alone"
+    batches = f"batches of {config.data.batch_size} images"
+    yield "memory", f"{ahead} of this machine for {batches} that are prepared ahead"
+    yield "memory", f"at least {device} of the devices, for pixels and the first layer alone"

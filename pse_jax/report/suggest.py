@@ -92,7 +92,7 @@ def _image_size(dataset: Dataset, start: Start) -> Iterator[Suggestion]:
     double = _aligned(2 * float(np.median(long)))  # twice its size an image shows nothing new
     limits = (min(start.smallest, double), min(start.largest, double))
     side = min(max(wanted, limits[0]), limits[1])
-    objects = f"nine of ten objects then are at least {small * side:.0f} px large (√area)"
+    objects = f"nine of ten objects are then at least {small * side:.0f} px large (√area)"
     why = f"{objects}; {start.object} px are wanted {start.name}"
     if side != wanted:
         end = "smallest" if side > wanted else "largest"
@@ -121,7 +121,7 @@ def _size_bounds(dataset: Dataset, config: Config) -> Iterator[Suggestion]:
     first = int(2 ** np.clip(round(math.log2(max(median / 2, 1))), 4, 8))
     why = (
         f"the median object is {median:.0f} px long after resizing, nine of ten are {low:.0f} to "
-        f"{high:.0f} px: so the lower levels share them"
+        f"{high:.0f} px: the first bound is near half of that, and so P3 to P5 share them"
     )
     yield Suggestion("targets.size_bounds", (first, 2 * first, 4 * first, 8 * first), why)
 

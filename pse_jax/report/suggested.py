@@ -10,7 +10,7 @@ from pse_jax.config import Config, differences, get
 from pse_jax.data.dataset import Dataset
 from pse_jax.report.suggest import applied, suggestions, without_location
 
-WIDTH = 100  # characters of a line of the file
+WIDTH, INDENT = 100, "      "  # of a line, in characters
 
 
 def lines(dataset: Dataset, config: Config, base: str, given: Sequence[str]) -> Iterator[str]:
@@ -23,18 +23,19 @@ def lines(dataset: Dataset, config: Config, base: str, given: Sequence[str]) -> 
         given: flags that set its other fields.
     """
     made = suggestions(dataset, config)
-    fields = [f"{one.field}={_text(one.value)}" for one in made]
-    width = max(map(len, fields))
     yield f"proposed for the {len(dataset):,} images to train on, building on {base}:"
     yield ""
-    for one, field in zip(made, fields, strict=True):
+    for one in made:
         same = " (as it is)" if get(config, one.field) == one.value else ""
-        yield f"  {field:<{width}}  {one.why}{same}"
+        yield f"  {one.field}={_text(one.value)}{same}"
+        yield from textwrap.wrap(one.why, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
     now, total = without_location(dataset, config)
     then, _ = without_location(dataset, applied(config, made))
-    lost = f"{then:,} of {total:,}; as it is {now:,}"
-    yield f"  {'':<{width}}  objects without a positive location then: {lost}"
-    yield ""
+    yield from (
+        "",
+        f"  objects without a positive location: {then:,} of {total:,}; before {now:,}",
+        "",
+    )
     changed = [one for one in made if get(config, one.field) != one.value]
     replaced = {f"--config.{one.field}" for one in changed}
     flags = [shlex.quote(flag) for flag in given if flag.split("=")[0] not in replaced]

@@ -38,10 +38,10 @@ def test_a_good_data_set(tmp_path, capsys):
         "without boxes 1 (33.3%)",
         "cannot be used 0",
         "boxes 3, and 1 crowd regions, not trained on",
-        "per image 1.0 on average, at most 2 (image id 20); 8 slots",
+        "per image 1.0 on average, at most 2 (image id 20); a batch has room for 8",
         "box sizes small 3 (100.0%) under 32² px",
         "image sizes 64x48 2 (66.7%)",
-        "batches of 1088x800 2 (66.7%) 2.0% padding",
+        "batch shapes 1088x800 2 (66.7%) 2.0% padding",
         "no location 0 objects without a positive location",
         "3 dog 1 33.3% 1 ████████████",
         "7 kite 2 66.7% 2 ████████████████████████",
@@ -153,8 +153,8 @@ def test_settings_are_proposed_and_written_as_a_configuration(tmp_path, capsys):
     assert check.main([*argv, "--config.seed=7", f"--suggest-config={new}"]) == 0
     out = capsys.readouterr().out
     assert f"proposed for the 2 images to train on, building on {tmp_path}/experiment.py:" in out
-    assert "  data.long_side=128 " in out and "40 px are wanted from scratch" in out
-    assert "  optimizer.learning_rate=0.00125 " in out and "(as it is)" in out
+    assert "  data.long_side=128\n" in out and "40 px are wanted from scratch" in out
+    assert "  optimizer.learning_rate=0.00125\n" in out and "(as it is)" in out
     pasted = out.split("train on it with\n")[1].split("\n\n")[0].replace("\\\n", " ")
     argv_pasted = shlex.split(pasted)[4:]
     assert shlex.split(pasted)[:4] == ["python", "-m", "pse_jax", "train"]
