@@ -34,11 +34,12 @@ class Start:
     object: int  # px, square root of the area, that nearly all objects should have
     smallest: int  # px of the long side ...
     largest: int  # ... which it stays within
+    short: int  # px, the largest of the short side
     images: int  # to be seen at least, however few there are
 
 
-SCRATCH = Start("from scratch", 40, 128, 512, 20_000)
-PRETRAINED = Start("from pretrained weights", 64, 640, 1333, 16_000)
+SCRATCH = Start("from scratch", 40, 128, 512, 384, 20_000)
+PRETRAINED = Start("from pretrained weights", 64, 640, 1333, 800, 16_000)  # FCOS: 800, 1333
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,9 @@ def _image_size(dataset: Dataset, start: Start) -> Iterator[Suggestion]:
     small = float(np.quantile(share, SMALL))
     wanted = _aligned(start.object / small)
     double = _aligned(2 * float(np.median(long)))  # twice its size an image shows nothing new
-    limits = (min(start.smallest, double), min(start.largest, double))
+    ratio = float(np.median(short / long))
+    largest = min(start.largest, double, int(start.short / ratio))
+    limits = (min(start.smallest, largest), largest)
     side = min(max(wanted, limits[0]), limits[1])
     objects = f"nine of ten objects are then at least {small * side:.0f} px large (√area)"
     why = f"{objects}; {start.object} px are wanted {start.name}"
@@ -100,7 +103,6 @@ def _image_size(dataset: Dataset, start: Start) -> Iterator[Suggestion]:
         if side == double < start.largest:
             why = f"{objects}; it is twice the image's own size"
     yield Suggestion("data.long_side", side, why)
-    ratio = float(np.median(short / long))
     yield Suggestion(
         "data.short_side",
         min(max(round(side * ratio / 8), 1) * 8, side),

@@ -167,11 +167,12 @@ def _split(
     root = addresses.local(data.root)
     digests = dict(zip(whole.image_ids.tolist(), training.digests, strict=True))
     parts = write_split(root / data.train_annotations, digests, options.split, options.seed)
-    names = {"--config.data.val_images": data.train_images}
+    names = {}
+    print()
     for split, (file, ids) in parts.items():
         names[f"--config.data.{split}_annotations"] = os.path.relpath(file, root)
+        names[f"--config.data.{split}_images"] = data.train_images
         print(f"  {split:<5} {len(ids):>9,} images: {file}")
-    names["--config.data.train_images"] = data.train_images
     left = training.trained_on
     kept = np.flatnonzero(np.isin(left.image_ids, parts["train"][1]))
     return left.select(kept), override(config, [f"{k}={v}" for k, v in names.items()]), names

@@ -52,6 +52,7 @@ def test_pretrained_weights_ask_for_larger_images():
     "box, size, pretrained, side, said",
     [
         ((0, 0, 10, 10), (640, 480), False, 512, "the largest size that is proposed from scratch"),
+        ((0, 0, 10, 10), (640, 480), True, 1066, "the largest size"),  # with a short side of 800
         ((0, 0, 10, 10), (2000, 480), True, 1333, "the largest size that is proposed from pre"),
         ((0, 0, 4, 4), (100, 80), False, 224, "it is twice the image's own size"),
         ((0, 0, 90, 80), (100, 80), False, 128, "the smallest size that is proposed from scratch"),
