@@ -16,15 +16,16 @@ from pse_jax.config import (
 
 
 def get_config() -> Config:
+    batch = 8
     return Config(
         name="own_small",
         model=ModelConfig(
             depth=10,
-            width=24,
+            width=16,
             norm="gn",  # trained from scratch
             norm_groups=8,
             frozen_stages=0,
-            fpn_channels=64,
+            fpn_channels=48,
             head_convs=2,
             head_groups=8,
             head_init_std=0.05,
@@ -37,6 +38,7 @@ def get_config() -> Config:
         loss=LossConfig(association="pse", box="giou"),
         optimizer=OptimizerConfig(
             learning_rate=0.04,
+            base_batch=batch,
             steps=2400,
             milestones=(1200, 1800, 2200),
             gamma=0.3,
@@ -55,7 +57,7 @@ def get_config() -> Config:
             short_side=240,
             long_side=320,
             buckets=2,
-            batch_size=8,
+            batch_size=batch,
             flip_vertical=0.5,
             zoom=(0.7, 1.6),
             brightness=0.15,

@@ -20,7 +20,6 @@ from pse_jax.detector import compiled
 from pse_jax.training import optimizer
 from pse_jax.training.step import create_state, make_train_step
 from tests import tiny_run as tiny
-from tests.tiny import FAST
 
 SHAPE = (64, 96)
 CONFIG = Config(
@@ -70,13 +69,13 @@ def runs():
         state = create(jax.random.key(0, impl="rbg"))
         step = make_train_step(model, sgd, CONFIG, mesh)
         batch = distributed.to_devices(random_batch(), mesh)
-        program = step.lower(state, batch).compile(FAST)  # pyright: ignore
+        program = step.lower(state, batch).compile()  # pyright: ignore
         metrics = []
         for _ in range(2):
             state, scalars = program(state, batch)
             metrics.append(jax.device_get(scalars))
         detect = compiled(json.dumps(to_dict(CONFIG)), 6, mesh)
-        detection = detect.lower(state.variables, batch).compile(FAST)  # pyright: ignore
+        detection = detect.lower(state.variables, batch).compile()  # pyright: ignore
         found = jax.device_get(detection(state.variables, batch))
         texts = program.as_text(), detection.as_text()
         results[devices] = jax.device_get(state), metrics, *texts, found

@@ -142,7 +142,7 @@ def _fits(
     """Which boxes have their corners in order and, but for `slack` px, inside their image."""
     corners = reading.corners(boxes)
     low, high = corners[:, :2], corners[:, 2:]
-    return ((low >= -slack) & (high <= sides + slack) & (high >= low)).all(axis=1)
+    return np.all((low >= -slack) & (high <= sides + slack) & (high >= low), axis=1)
 
 
 def numbers(box: Float[np.ndarray, " 4"]) -> str:

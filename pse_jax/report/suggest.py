@@ -21,6 +21,7 @@ from pse_jax.report.assigned import Assigner
 SMALL = 0.1  # share of the objects that may end smaller than `Start.object`
 MOST_SHAPES = 4
 PADDING = 0.05  # of the pixels, that one image shape less may cost
+SEEN = 20_000  # images of all steps, at least, however few there are
 EPOCHS = 12  # FCOS: 90,000 steps of 16 images are 12 epochs of COCO
 NEAR = 1.25  # times as many steps make no difference
 IMAGES_LOOKED_AT = 300  # to count objects without a location
@@ -35,11 +36,10 @@ class Start:
     smallest: int  # px of the long side ...
     largest: int  # ... which it stays within
     short: int  # px, the largest of the short side
-    images: int  # to be seen at least, however few there are
 
 
-SCRATCH = Start("from scratch", 40, 128, 512, 384, 20_000)
-PRETRAINED = Start("from pretrained weights", 64, 640, 1333, 800, 16_000)  # FCOS: 800, 1333
+SCRATCH = Start("from scratch", 40, 128, 512, 384)
+PRETRAINED = Start("from pretrained weights", 64, 640, 1333, 800)  # FCOS: 800, 1333
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,14 +158,14 @@ def _buckets(dataset: Dataset, config: Config) -> Iterator[Suggestion]:
 def _steps(dataset: Dataset, config: Config, start: Start) -> Iterator[Suggestion]:
     """Twelve epochs, and enough images where there are few; the milestones move along."""
     images, batch, before = len(dataset), config.data.batch_size, config.optimizer
-    seen = max(EPOCHS * images, start.images)
+    seen = max(EPOCHS * images, SEEN)
     exact = seen / batch
     steps = max(int(round(exact, -2 if exact >= 1000 else -1)), 10)
     near = max(steps, before.steps) <= NEAR * min(steps, before.steps)
     steps = before.steps if near else steps
     why = f"each of the {images:,} images is seen {steps * batch / images:.0f} times"
-    few = f"; about {seen:,} images in all are the least {start.name}"
-    why += few if seen == start.images else ", as in FCOS's recipe"
+    few = f"; about {seen:,} in all are the least"
+    why += few if seen == SEEN else ", as in FCOS's recipe"
     yield Suggestion("optimizer.steps", steps, why)
     shares = [step / before.steps for step in before.milestones if step < before.steps]
     digits = -1 if steps >= 1000 else 0

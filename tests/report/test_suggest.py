@@ -45,7 +45,7 @@ def test_pretrained_weights_ask_for_larger_images():
     _, _, proposed = made([(100, 100, 64, 64)] * 40, [(640, 480)] * 40, pretrained=True)
     assert proposed["data.long_side"].value == 640  # where they are 64 px
     assert proposed["targets.size_bounds"].value == (32, 64, 128, 256)
-    assert proposed["optimizer.steps"].value == 1000  # 16,000 images
+    assert proposed["optimizer.steps"].value == 1200
 
 
 @pytest.mark.parametrize(
