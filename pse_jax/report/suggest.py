@@ -63,7 +63,7 @@ def suggestions(dataset: Dataset, config: Config) -> list[Suggestion]:
     made += _size_bounds(dataset, applied(config, made))
     made += _batch(dataset, config)
     made += _buckets(dataset, applied(config, made))
-    made += _steps(dataset, applied(config, made), start)
+    made += _steps(dataset, applied(config, made))
     made += _learning_rate(applied(config, made), config)
     return [*made, *_detections(dataset, config)]
 
@@ -155,7 +155,7 @@ def _buckets(dataset: Dataset, config: Config) -> Iterator[Suggestion]:
     yield Suggestion("data.buckets", config.data.buckets if same else count, why)
 
 
-def _steps(dataset: Dataset, config: Config, start: Start) -> Iterator[Suggestion]:
+def _steps(dataset: Dataset, config: Config) -> Iterator[Suggestion]:
     """Twelve epochs, and enough images where there are few; the milestones move along."""
     images, batch, before = len(dataset), config.data.batch_size, config.optimizer
     seen = max(EPOCHS * images, SEEN)
