@@ -18,6 +18,7 @@ VERBS = {
     "check": "read a whole data set, pixels too, and say what is wrong with it",
     "predict": "find objects in photos: draw, list and write them",
     "draw": "draw a run's detections beside the ground truth",
+    "draw-targets": "draw which location learns which object, on images as training gets them",
     "figures": "draw the paper's figures, of losses and of runs",
     "sweep": "train many variants of one configuration and tabulate them",
     "analyze": "measure how well the scores of any COCO results file rank its boxes",

@@ -10,6 +10,7 @@ from pse_jax import addresses
 from pse_jax.addresses import Place
 from pse_jax.config import DataConfig
 from pse_jax.data import coco
+from pse_jax.data.box_format import require_format
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.formats import straight
 from pse_jax.data.shapes import write_shapes
@@ -103,6 +104,7 @@ def _within(root: Place, name: str) -> Place:
 def open_train(config: DataConfig) -> Dataset:
     """What is trained on: without images that have no boxes, unless `keep_empty`."""
     dataset = open_split(config, "train")
+    require_format(dataset)
     if not config.keep_empty:
         dataset = dataset.without_empty()
     if len(dataset) == 0:
@@ -110,6 +112,17 @@ def open_train(config: DataConfig) -> Dataset:
             f"{dataset.source}: no image has a box to learn from; see the warnings above "
             "for what was left out, or set --config.data.keep_empty=true"
         )
+    return dataset
+
+
+def open_val(config: DataConfig) -> Dataset:
+    """What is evaluated on.
+
+    Raises:
+        DataError: if its boxes are not [x, y, width, height] in px.
+    """
+    dataset = open_split(config, "val")
+    require_format(dataset)
     return dataset
 
 

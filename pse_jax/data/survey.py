@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 ELONGATED = 20  # times as long as wide: hardly a photo
 ROOMY = 4  # times the median area of its images: a canvas of little but padding
-FEW_BOXES = 20  # too few to tell how they are written
-MANY_OUT = 0.1  # of the boxes, that leave their images
 PHOTOS = 128  # whose EXIF is looked at before the first step; `check` looks at all
 
 
@@ -74,30 +72,6 @@ def odd_sizes(dataset: Dataset, buckets: Buckets) -> Iterator[str]:
             )
 
 
-def misread_boxes(dataset: Dataset) -> Iterator[str]:
-    """What says that boxes are not [x, y, width, height] in px, a sentence for each kind."""
-    boxes = dataset.boxes_xywh
-    if len(boxes) < FEW_BOXES:
-        return
-    if boxes.max() <= 1:
-        yield (
-            f"no bbox has a number above 1, such as {boxes[0].tolist()}: they seem to be "
-            "normalised; multiply x and width by the image's width, y and height by its height"
-        )
-        return
-    limits = np.tile(dataset.sizes_hw[dataset.image][:, ::-1], 2) + 1.0
-    corners = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (boxes <= limits).all(axis=1)
-    out = (boxes[:, :2] + boxes[:, 2:] > limits[:, :2]).any(axis=1)
-    if corners.all() and out.mean() > MANY_OUT:
-        g = int(out.argmax())
-        yield (
-            f"{int(out.sum()):,} of {len(boxes):,} boxes leave their images if read as [x, y, "
-            "width, height], and none does as corners [x1, y1, x2, y2], such as "
-            f"{boxes[g].tolist()} of image {dataset.image_ids[dataset.image[g]]}: write the width "
-            "and height in place of the second corner"
-        )
-
-
 def sizes(dataset: Dataset, which: Int[np.ndarray, " k"]) -> str:
     """Ids and sizes of the first few images."""
     shown = [
@@ -122,7 +96,7 @@ def look(
     Raises:
         DataError: if batches cannot fit into memory, with the numbers and the remedy.
     """
-    for sentence in (*misread_boxes(dataset), *odd_sizes(dataset, buckets)):
+    for sentence in odd_sizes(dataset, buckets):
         logger.warning("%s: %s", dataset.source, sentence)
     require_memory(dataset, buckets, config, batch_size, cached)
     _announce_photos(dataset, config.data.threads)

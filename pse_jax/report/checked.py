@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from pse_jax import progress
 from pse_jax.config import Config
 from pse_jax.data import survey, transforms
+from pse_jax.data.box_format import wrong_format
 from pse_jax.data.cache import cached_ends
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.plan import Buckets, buckets_for
@@ -148,7 +149,7 @@ def _failures(checked: Checked, training: bool) -> Iterator[str]:
     dataset = checked.dataset
     if checked.unusable:
         yield f"{len(checked.unusable):,} images cannot be used"
-    yield from survey.misread_boxes(dataset)
+    yield from wrong_format(dataset)
     if not len(dataset.labels):
         yield "there is no box to learn from or to be judged by"
     elif training and checked.lost.all():

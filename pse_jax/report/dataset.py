@@ -6,13 +6,16 @@ import numpy as np
 
 from pse_jax.config import Config
 from pse_jax.data import survey
+from pse_jax.data.box_format import numbers
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.rows import EXAMPLES_SHOWN
 from pse_jax.data.sampling import images_with
+from pse_jax.evaluation.arrays import xywh_to_xyxy
 from pse_jax.evaluation.measure import SIZES
 from pse_jax.points import STRIDES
 from pse_jax.report.checked import Checked
 
+SAME_BOX = 0.99  # IoU over which two boxes of a category are one that was drawn twice
 SIZES_SHOWN = 5  # of the image sizes, the most frequent
 BAR = 24  # characters of the longest bar
 
@@ -59,15 +62,44 @@ def _repeats(checked: Checked) -> Iterator[tuple[str, str]]:
     dataset, repeated = checked.dataset, checked.repeated()
     if repeated:
         some = _pairs(repeated, dataset, dataset)
-        yield "duplicates", f"{len(repeated):,} images have the pixels of another (ids {some})"
-    rows = np.column_stack([dataset.image, dataset.category, dataset.boxes_xywh, dataset.crowd])
-    _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
-    again = first[counts > 1]
-    if len(again):
-        ids = [str(i) for i in np.unique(dataset.image_ids[dataset.image[again]])]
-        some = ", ".join(ids[:EXAMPLES_SHOWN]) + ", ..." * (len(ids) > EXAMPLES_SHOWN)
-        count, images = f"{int((counts - 1).sum()):,}", f"{len(ids):,} images (ids {some})"
-        yield "duplicates", f"{count} annotations repeat another, category and box, in {images}"
+        has = "image has" if len(repeated) == 1 else "images have"
+        yield "duplicates", f"{len(repeated):,} {has} the pixels of another (ids {some})"
+    again = list(_same_boxes(dataset))
+    if again:
+        images = len({dataset.image[g] for g, _ in again})
+        which = "box that repeats" if len(again) == 1 else "boxes that repeat"
+        named = [
+            f"{dataset.categories.names[dataset.category[g]]} {numbers(dataset.boxes_xywh[g])} of "
+            f"image id {dataset.image_ids[dataset.image[g]]}"
+            for g, _ in again[:EXAMPLES_SHOWN]
+        ]
+        yield (
+            "duplicates",
+            f"{len(again):,} {which} another of its category (IoU over {SAME_BOX}), in "
+            f"{_count(images, 'image')}: {'; '.join(named)}{'; ...' * (len(again) > len(named))}",
+        )
+
+
+def _same_boxes(dataset: Dataset) -> Iterator[tuple[int, int]]:
+    """Annotations that repeat an earlier one of their image and category, and that one."""
+    order = np.lexsort([dataset.category, dataset.image])
+    keys = np.stack([dataset.image, dataset.category])[:, order]
+    starts = np.flatnonzero(np.diff(keys, axis=1, prepend=-1).any(axis=0))
+    corners = xywh_to_xyxy(dataset.boxes_xywh)
+    for its in np.split(order, starts[1:]):
+        if len(its) < 2:
+            continue
+        its = np.sort(its)
+        boxes, crowd = corners[its], dataset.crowd[its]
+        low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+        high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+        common = np.maximum(high - low, 0).prod(axis=-1)
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        same = common > SAME_BOX * (area[:, None] + area - common)
+        same |= (boxes[:, None] == boxes).all(axis=-1)
+        same &= crowd[:, None] == crowd
+        for row in np.flatnonzero(np.tril(same, -1).any(axis=1)):
+            yield int(its[row]), int(its[same[row].argmax()])
 
 
 def leaks(checked: Checked, training: Checked | None) -> Iterator[str]:
@@ -89,8 +121,15 @@ def _pairs(same: dict[int, int], ours: Dataset, theirs: Dataset) -> str:
     return ", ".join(pairs[:EXAMPLES_SHOWN]) + ", ..." * (len(pairs) > EXAMPLES_SHOWN)
 
 
+def _count(count: int, what: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def _share(count: int, total: int) -> str:
-    return f"{count:,}" + (f" ({count / total:.1%})" if count else "")
+    share = f"{count / max(total, 1):.1%}"
+    share = "under 0.1%" if share == "0.0%" else share
+    return f"{count:,}" + (f" ({share})" if count else "")
 
 
 def _facts(checked: Checked) -> Iterator[tuple[str, str]]:
@@ -112,7 +151,7 @@ def _facts(checked: Checked) -> Iterator[tuple[str, str]]:
     yield "boxes", f"{len(dataset.labels):,}, and {crowds}"
     largest = f"at most {per_image[most]} (image id {dataset.image_ids[most]})"
     mean, slots = per_image.mean(), dataset.capacity
-    yield "per image", f"{mean:.1f} on average, {largest}; {slots} slots"
+    yield "per image", f"{mean:.1f} on average, {largest}; a batch has room for {slots}"
 
 
 def _box_facts(checked: Checked) -> Iterator[tuple[str, str]]:
@@ -139,6 +178,8 @@ def _location_facts(checked: Checked) -> Iterator[tuple[str, str]]:
             "pyramid level",
             f"P{level} {f'(stride {stride})':<13} {_share(its, total)} objects{each}",
         )
+    if (checked.locations > 0).sum() > total - checked.lost.sum():
+        yield "pyramid level", "an object may have locations on two levels"
     lost, nowhere = int(checked.lost.sum()), int((~checked.reachable).sum())
     yield "no location", f"{_share(lost, total)} objects without a positive location"
     if lost:
@@ -164,12 +205,11 @@ def _size_facts(checked: Checked, config: Config) -> Iterator[tuple[str, str]]:
         its = buckets.bucket == k
         share = f"{f'{width}x{height}':<11} {_share(int(its.sum()), len(dataset)):<16}"
         padding = 1 - pixels[its].sum() / canvas[its].sum()
-        yield "batches of", f"{share} {padding:.1%} padding"
-    yield "padding", f"{1 - pixels.sum() / canvas.sum():.1%} of the pixels of all batches"
+        yield "batch shapes", f"{share} {padding:.1%} padding"
+    if len(buckets.shapes_hw) > 1:
+        yield "batch shapes", f"{1 - pixels.sum() / canvas.sum():.1%} padding in all"
     needed = survey.need(buckets, config, config.data.batch_size)
     ahead, device = (f"{value / 1e9:.2f} GB" for value in (needed.ahead, needed.device))
-    yield (
-        "memory",
-        f"{ahead} for batches of {config.data.batch_size} prepared ahead; on the devices",
-    )
-    yield "memory", f"at least {device}, for pixels and the first layer alone"
+    batches = f"batches of {config.data.batch_size} images"
+    yield "memory", f"{ahead} of this machine for {batches} that are prepared ahead"
+    yield "memory", f"at least {device} of the devices, for pixels and the first layer alone"

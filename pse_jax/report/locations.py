@@ -36,15 +36,16 @@ def write_sheets(
     make_folder(out, "the folder of the pictures")
     dots = "dots are the locations that answer for a box, larger on higher levels"
     for kind, chosen, what in (
-        ("samples", usable, f"images at random; {dots}"),
-        ("no_location", without, "images with objects for which no location answers, dashed"),
+        ("samples", usable, f"at random; {dots}"),
+        ("no_location", without, "with objects for which no location answers, dashed"),
     ):
         if len(chosen):
             file, stream = out / f"{name}_{kind}.png", io.BytesIO()
             drawn = [_picture(checked, config, int(i)) for i in chosen[:SAMPLES]]
             sheet(drawn, COLUMNS).save(stream, "PNG")
             write_whole(file, stream.getvalue(), "pictures of the data")
-            yield file, f"{len(drawn)} {what}"
+            images = "image" if len(drawn) == 1 else "images"
+            yield file, f"{len(drawn)} {images} {what}"
 
 
 def _picture(checked: Checked, config: Config, i: int) -> Image.Image:

@@ -80,7 +80,7 @@ def open_val(detector: Detector) -> Dataset:
     Raises:
         UserError: if they cannot be read, or their categories are not the detector's.
     """
-    dataset = sources.open_split(detector.config.data, "val")
+    dataset = sources.open_val(detector.config.data)
     sources.check_categories(dataset.categories, detector.categories, "the checkpoint")
     return dataset
 

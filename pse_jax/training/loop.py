@@ -92,7 +92,7 @@ def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan, PixelCache]:
     """What to learn from and to be judged by, and all batches; the same in every process."""
     data = sources.locate(config.data)
     logger.info("reading the annotations")
-    train_set, val_set = sources.open_train(data), sources.open_split(data, "val")
+    train_set, val_set = sources.open_train(data), sources.open_val(data)
     sources.check_categories(train_set.categories, val_set.categories, "the training data")
     check_agreement(
         config, {"training data": train_set, "validation data": val_set}, command="train"

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     if options.check:
         print(flush=True)
         status = _check(done.folder, done.images, options.overrides)
-    if status == 0 and {"train", "val"} <= done.images.keys():
+    if not options.check and {"train", "val"} <= done.images.keys():
         root = shlex.quote(str(done.folder))
         command = f"python -m pse_jax train --config coco_pse --config.data.root={root}"
         print(f"\ntrain on it with\n  {command}", flush=True)
@@ -88,23 +88,16 @@ def _splits(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return splits
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 up to 1")
-    return value
-
-
 def _parser() -> flags.Parser:
     parser = flags.parser("convert", __doc__)
     parser.add_argument("source", type=flags.path, metavar="SRC", help="folder to read")
     parser.add_argument("destination", type=flags.path, metavar="DST", help="folder to write")
     parser.add_argument(
         "--val-share",
-        type=_share,
+        type=flags.share,
         metavar="SHARE",
-        help="if there is no val split: take this share of the images of train for it, such as "
-        "0.2; 0: go without",
+        help="if there is no val split: the share of the images of train that becomes one "
+        "(default 0.2); 0: go without",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of that choice: another one gives another split"

@@ -126,6 +126,21 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """The argparse type of a share of the images, from 0 up to 1.
+
+    Raises:
+        ArgumentTypeError: for anything else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 up to 1")
+    return value
+
+
 def parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
     """The flags; in `.overrides` those that set a field, as `--config.x.y=value`.
 

@@ -164,8 +164,8 @@ def test_a_val_split_is_chosen_the_same_everywhere_and_versions_stay_together(tm
         photo.name = f"photo{k // 2}_jpg.rf.{k:032x}.jpg"
     folder = tmp_path / "rf"
     write_voc(folder, them, lists=False)
-    with pytest.raises(DataError, match=r"--val-share=0.2, or go without with --val-share=0"):
-        run(folder, tmp_path / "none")
+    run(folder, tmp_path / "fifth")  # by itself
+    assert len(list((tmp_path / "fifth/val").iterdir())) == 4
     chosen = []
     for k, more in enumerate(([], [], ["--seed=1"])):
         run(folder, tmp_path / f"out{k}", "--val-share=0.3", *more)
@@ -187,7 +187,8 @@ def test_the_result_is_checked(tmp_path, capsys):
     assert main(["convert", str(source), str(tmp_path / "good")]) == 0
     out = capsys.readouterr().out
     assert out.count("the data can be used") == 2 and "train: " in out and "val: " in out
-    assert f"train --config coco_pse --config.data.root={tmp_path / 'good'}" in out
+    assert "train on it with\n  python -m pse_jax train --config coco_pse \\\n" in out
+    assert f"--config.data.root={tmp_path / 'good'}" in out
     put(source / "JPEGImages/val0.jpg", them[0].content[:-200])  # cut off: its header is whole
     assert main(["convert", str(source), str(tmp_path / "bad")]) == 1
     out = capsys.readouterr().out

@@ -243,7 +243,7 @@ def test_one_file_beside_its_images_needs_a_val_split(tmp_path, capsys):
     for name in images.iterdir():
         name.rename(file.parent / name.name)
     images.rmdir()
-    with pytest.raises(DataError, match=r"it has no val split; `.* --val-share=0.2` makes one"):
+    with pytest.raises(DataError, match=r"it has no val split; `.* --split=0.2` makes one"):
         sources.open_split(DataConfig(root=str(file.parent)), "val")
     for source in (file.parent, file):
         out = tmp_path / f"out{source.suffix}"

@@ -80,7 +80,7 @@ def test_the_memory_of_batches_is_forecast_and_required(tmp_path, monkeypatch):
     first = np.zeros((height // 2, width // 2, 64), np.float32).nbytes
     assert need.device == 16 * (height * width * 3 * (1 + 4) + first)
     report = "\n".join(lines("data", check(dataset, config, training=False), config))
-    assert f"{need.ahead / 1e9:.2f} GB for batches of 16 prepared ahead" in report
+    assert f"{need.ahead / 1e9:.2f} GB of this machine for batches of 16 images that are" in report
     survey.look(dataset, buckets, config, 16)
     for host, device, words in (
         (need.ahead - 1, need.device, "this machine's memory"),

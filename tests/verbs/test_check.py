@@ -1,6 +1,10 @@
 """python -m pse_jax check: what is found in a data set before hours are spent on it."""
 
 import dataclasses
+import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_targets import loop_assign
 
-from pse_jax.config import Config, ModelConfig, TargetConfig
+from pse_jax.config import Config, DataConfig, ModelConfig, TargetConfig, differences
+from pse_jax.data import sources
 from pse_jax.errors import DataError, UserError
 from pse_jax.points import locations
 from pse_jax.report.assigned import Assigner
-from pse_jax.training.loop import open_data
+from pse_jax.training.loop import open_data, train
 from pse_jax.verbs import check
 from pse_jax.verbs import flags as flags_of
 
@@ -33,10 +38,10 @@ def test_a_good_data_set(tmp_path, capsys):
         "without boxes 1 (33.3%)",
         "cannot be used 0",
         "boxes 3, and 1 crowd regions, not trained on",
-        "per image 1.0 on average, at most 2 (image id 20); 8 slots",
+        "per image 1.0 on average, at most 2 (image id 20); a batch has room for 8",
         "box sizes small 3 (100.0%) under 32² px",
         "image sizes 64x48 2 (66.7%)",
-        "batches of 1088x800 2 (66.7%) 2.0% padding",
+        "batch shapes 1088x800 2 (66.7%) 2.0% padding",
         "no location 0 objects without a positive location",
         "3 dog 1 33.3% 1 ████████████",
         "7 kite 2 66.7% 2 ████████████████████████",
@@ -134,6 +139,147 @@ def test_arguments_that_do_not_fit(argv, message):
         check.main(argv)
 
 
+def own_config(tmp_path, val="val.json"):
+    """A configuration file, and what `check` is called with."""
+    file = tmp_path / "experiment.py"
+    file.write_text(CONFIG.format(val=val))
+    return ["--config", str(file), f"--config.data.root={tmp_path}"]
+
+
+def test_settings_are_proposed_and_written_as_a_configuration(tmp_path, capsys):
+    write(tmp_path)
+    write(tmp_path, name="val.json")
+    argv, new = own_config(tmp_path), tmp_path / "new" / "mine.py"
+    assert check.main([*argv, "--config.seed=7", f"--suggest-config={new}"]) == 0
+    out = capsys.readouterr().out
+    assert f"proposed for the 2 images to train on, building on {tmp_path}/experiment.py:" in out
+    assert "  data.long_side=128\n" in out and "40 px are wanted from scratch" in out
+    assert "  optimizer.learning_rate=0.00125\n" in out and "(as it is)" in out
+    pasted = out.split("train on it with\n")[1].split("\n\n")[0].replace("\\\n", " ")
+    argv_pasted = shlex.split(pasted)[4:]
+    assert shlex.split(pasted)[:4] == ["python", "-m", "pse_jax", "train"]
+    from_flags, from_file = config_of(argv_pasted), config_of(["--config", str(new)])
+    assert differences(from_flags, from_file) == {"name": ("experiment", "mine")}
+    assert (from_file.seed, from_file.data.root) == (7, str(tmp_path))
+    assert from_file.data.long_side == 128 and from_file.data.batch_size == 2
+    train_set, _, plan, _ = open_data(from_file)
+    assert len(train_set) == 2 and plan.largest.shapes_hw == ((128, 128),)
+    assert check.main(["--config", str(new)]) == 0
+    out = capsys.readouterr().out  # it proposes itself
+    assert out.count("(as it is)") == len(re.findall(r"^  \w+\.\w+=", out, re.M))
+
+
+def test_a_file_that_is_there_is_never_overwritten(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("precious")
+    for name, why in (("mine.py", "it is there already"), ("mine", "name it NAME.py")):
+        with pytest.raises(UserError, match=why):
+            check.main(["--config", "shapes_pse", f"--suggest-config={tmp_path / name}"])
+    assert file.read_text() == "precious"
+
+
+def test_nothing_is_proposed_for_data_that_cannot_be_used(tmp_path, capsys):
+    write(tmp_path, grid_of_boxes(lambda *box: list(box)))
+    write(tmp_path, name="val.json")
+    new = tmp_path / "mine.py"
+    assert check.main([*own_config(tmp_path), f"--suggest-config={new}"]) == 1
+    out = capsys.readouterr().out
+    assert "proposed for" not in out and f"{new} was not written" in out and not new.exists()
+
+
+@pytest.mark.slow
+def test_what_is_proposed_can_be_trained(tmp_path):
+    """Compiles for images of 128 px: pytest -n 0 -m slow tests/verbs/test_check.py (a minute)."""
+    base, new = Path(__file__).parents[1] / "tiny_run.py", tmp_path / "mine.py"
+    cache = [f"--config.data.cache_dir={tmp_path}", "--config.train.compilation_cache=false"]
+    assert check.main(["--config", str(base), *cache, f"--suggest-config={new}"]) == 0
+    few = ["steps=2", "milestones=()", "warmup_steps=0"]
+    config = config_of(["--config", str(new), *(f"--config.optimizer.{one}" for one in few)])
+    assert config.data.long_side == 128 and config.optimizer.steps == 2
+    numbers = train(config, tmp_path / "run")
+    assert numbers is not None and set(numbers) >= {"AP", "AP50"}
+
+
+def names_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def split(folder, *more):
+    return check.main(
+        ["--config", "coco_pse", f"--config.data.root={folder}", "--split=0.4", *more]
+    )
+
+
+@pytest.mark.parametrize("name", ["instances.json", "Train.json", "my_train_set.json"])
+def test_a_split_is_made_beside_one_annotation_file(tmp_path, capsys, name):
+    file, _ = write(tmp_path, name=name)
+    before = names_in(tmp_path)
+    assert split(tmp_path) == 0
+    out = capsys.readouterr().out
+    made = {k: json.loads(v) for k, v in names_in(tmp_path).items() if k not in before}
+    assert names_in(tmp_path).items() >= before.items() and len(made) == 2
+    whole = json.loads(file.read_text())
+    parts = [made[name] for name in sorted(made)]
+    for key in ("images", "annotations"):
+        rows = [row for part in parts for row in part[key]]
+        assert sorted(row["id"] for row in rows) == sorted(row["id"] for row in whole[key])
+        assert all(row in whole[key] for row in rows)
+    for part in parts:
+        ids = {row["id"] for row in part["images"]}
+        assert {row["image_id"] for row in part["annotations"]} <= ids
+        assert part["categories"] == whole["categories"]
+    # They are found by themselves, and by the flags that were printed.
+    found = [sources.open_split(DataConfig(root=str(tmp_path)), s) for s in ("train", "val")]
+    assert sorted(len(part) for part in found) == [1, 2]
+    flags = shlex.split(out.split("train on it with\n")[1].replace("\\\n", " "))[4:]
+    named = [sources.open_split(config_of(flags).data, s) for s in ("train", "val")]
+    assert [part.image_ids.tolist() for part in named] == [p.image_ids.tolist() for p in found]
+    with pytest.raises(DataError, match=r"has a val split, .*_?split_val.json; leave out --split"):
+        split(tmp_path)
+
+
+def test_an_image_and_its_copy_are_on_one_side_of_a_split(tmp_path):
+    content = good()
+    _, images = write(tmp_path)
+    for k in range(8):  # ids 40 to 47; each is a copy of a.jpg with a name of its own
+        Image.open(images / "a.jpg").save(images / f"copy{k}.bmp")
+        row = {"id": 40 + k, "file_name": f"copy{k}.bmp", "width": 64, "height": 48}
+        content["images"].append(row)
+    Image.open(images / "a.jpg").save(images / "a.bmp")
+    content["images"][1]["file_name"] = "a.bmp"
+    write(tmp_path, content)
+    for seed in range(2):
+        assert split(tmp_path, f"--seed={seed}") == 0
+        parts = [json.loads((tmp_path / f"instances_split_{s}.json").read_text()) for s in SPLIT]
+        ids = [{row["id"] for row in part["images"]} for part in parts]
+        copies = {10, *range(40, 48)}
+        assert copies <= ids[0] or copies <= ids[1]
+        for s in SPLIT:
+            (tmp_path / f"instances_split_{s}.json").unlink()
+
+
+SPLIT = ("train", "val")
+
+
+def test_a_split_that_is_not_wanted_or_cannot_be(tmp_path):
+    write(tmp_path, name="instances_train.json")
+    names = [f"--config.data.{s}_annotations=instances_{s}.json" for s in SPLIT]
+    names += [f"--config.data.{s}_images=images" for s in SPLIT]
+    assert split(tmp_path, *names) == 0
+    assert split(tmp_path, *names) == 0  # the same once more
+    with pytest.raises(DataError, match=r"split_train.json is there already, from another split"):
+        split(tmp_path, *names, "--seed=1")
+    write(tmp_path, name="instances_val.json")
+    with pytest.raises(DataError, match=r"has a val split, instances_val.json; leave out --split"):
+        split(tmp_path, *names)
+    with pytest.raises(DataError, match=r"give --config.data.root=FOLDER"):
+        check.main(["--config", "coco_pse", "--split=0.2"])
+    with pytest.raises(UserError, match=r"1.5 is not from 0 up to 1"):
+        check.main(["--config", "coco_pse", "--split=1.5"])
+    with pytest.raises(UserError, match="--split need --config"):
+        check.main(["--annotations", "a", "--images", "b", "--split=0.2"])
+
+
 HW = (160, 192)
 BOUNDS = (16, 32, 64, 128)
 
@@ -210,8 +356,9 @@ def test_repeated_pictures_and_boxes_are_named(tmp_path, capsys):
     write(tmp_path, content)
     code, out = run(file, images, capsys)
     assert code == 0
-    assert "1 images have the pixels of another (ids 30 = 10)" in out
-    assert "1 annotations repeat another, category and box, in 1 images (ids 10)" in out
+    assert "1 image has the pixels of another (ids 30 = 10)" in out
+    said = "1 box that repeats another of its category (IoU over 0.99), in 1 image: "
+    assert f"{said}kite [8, 4, 40, 20] of image id 10" in out
 
 
 def test_objects_are_counted_by_the_levels_that_answer_for_them(tmp_path, capsys):
@@ -245,7 +392,7 @@ def test_pictures_of_the_data(tmp_path, capsys):
     out = tmp_path / "pictures"
     code, text = run(*write(tmp_path, content), capsys, *sizes, "--out", str(out))
     assert code == 0 and "data_samples.png: 2 images at random" in text
-    assert Image.open(out / "data_samples.png").size == (2 * 650 + 10, 660)
+    assert Image.open(out / "data_samples.png").size == (640 + 480 + 3 * 10, 660)
     assert Image.open(out / "data_no_location.png").width == 650 + 10
 
 
@@ -264,7 +411,7 @@ def test_validation_images_that_are_trained_on_are_counted(tmp_path, capsys):
 def grid_of_boxes(as_written):
     """30 boxes in the image of 64x48 px, written by a function of x0, y0, x1, y1."""
     content = good()
-    boxes = [(x, y, x + 6 + x % 5, y + 8) for x in range(0, 50, 10) for y in range(0, 36, 6)]
+    boxes = [(x, y, x + 16, y + 20) for x in range(0, 49, 12) for y in (0, 7, 14, 20, 24, 28)]
     content["annotations"] = [
         {"id": n, "image_id": 10, "category_id": 7, "bbox": as_written(*box)}
         for n, box in enumerate(boxes)
@@ -278,7 +425,7 @@ def test_corners_and_shares_in_place_of_widths_are_recognised(tmp_path, capsys):
 
     corners = grid_of_boxes(lambda *box: list(box))
     code, out = run(*write(tmp_path, corners), capsys)
-    assert code == 1 and "leave their images if read as [x, y, width, height]" in out
+    assert code == 1 and "reach over their images if read as [x, y, width, height]" in out
 
     shares = grid_of_boxes(lambda x0, y0, x1, y1: [x0 / 64, y0 / 48, (x1 - x0) / 64, 8 / 48])
     code, out = run(*write(tmp_path, shares), capsys)
@@ -330,13 +477,24 @@ def broken(name):
             flags = ["--config.inference.batch_size=100000000"]
         case "no category name":
             content["categories"][0]["name"] = ""
+        case "corners":
+            content = grid_of_boxes(lambda *box: list(box))
+        case "centres":
+            content = grid_of_boxes(
+                lambda x, y, right, bottom: [(x + right) / 2, (y + bottom) / 2, right - x, 20]
+            )
+        case "swapped axes":
+            content = grid_of_boxes(lambda x, y, right, _: [y, x, 20, right - x])
+        case "shares":
+            content = grid_of_boxes(lambda x, y, right, _: [x / 64, y / 48, 0.1, 0.1])
     return content, flags
 
 
 CASES = (
     "nothing wrong, no annotations, only crowds, only boxes without area, only boxes outside, "
     "no images, unknown category, unknown image, repeated id, missing image, image outside, NaN, "
-    "huge batches, a huge jitter, a huge cache, huge evaluation batches, no category name"
+    "huge batches, a huge jitter, a huge cache, huge evaluation batches, no category name, "
+    "corners, centres, swapped axes, shares"
 ).split(", ")
 
 

@@ -10,8 +10,7 @@ CUT_OFF = ("COCO", "coco", "COCO results", "JSON file")
 
 def command(found: Found) -> str:
     """The command that converts a data set into a folder beside it."""
-    val = "" if "val" in found.parts else " --val-share=0.2"
-    return f"python -m pse_jax convert {found.path} {beside(found)}{val}"
+    return f"python -m pse_jax convert {found.path} {beside(found)}"
 
 
 def beside(found: Found) -> Path:
@@ -29,9 +28,11 @@ def advice(found: Found) -> str:
         )
     if found.kind in USABLE and "train" in found.parts and "val" in found.parts:
         return f"use it with --config.data.root={found.path}"
+    if found.kind in USABLE and "train" in found.parts:
+        check = f"python -m pse_jax check --config own_small --config.data.root={found.path}"
+        return f"it has no val split; `{check} --split=0.2` makes one beside it"
     if found.kind in USABLE:
-        lacks = "val" if "train" in found.parts else "train"
-        return f"it has no {lacks} split; `{command(found)}` makes one"
+        return "it has no train split; name one with --config.data.train_annotations=FILE"
     return found.remedy
 
 

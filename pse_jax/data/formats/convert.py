@@ -14,6 +14,7 @@ from pse_jax.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+VAL_SHARE = 0.2  # of train, where there is no val
 READERS = {
     "voc": voc.read,
     "yolo": yolo.read,
@@ -42,7 +43,7 @@ def convert(path: Path, destination: Path, options: Options) -> Converted:
         WriteError: if it cannot be written.
     """
     found = _regrouped(_found(path), options)
-    _require_val(found, options)
+    options = _with_val(found, options)
     inside = destination.resolve()
     if inside == found.path.resolve() or inside in found.path.resolve().parents:
         raise DataError(f"{destination} is or holds the source; give a folder of its own")
@@ -89,17 +90,24 @@ def _regrouped(found: Found, options: Options) -> Found:
     return dataclasses.replace(found, parts=parts)
 
 
-def _require_val(found: Found, options: Options) -> None:
-    """A detector cannot be judged without a val split: says so before hours of copying."""
-    if "val" in found.parts and options.val_share:
-        raise DataError(f"{found.path} has a val split of its own; leave out --val-share")
-    if "val" not in found.parts and options.val_share is None:
-        raise DataError(
-            f"{found.path} is {found.what}: there is no val split to evaluate on; take a fifth of "
-            "the images of train for it with --val-share=0.2, or go without with --val-share=0"
-        )
-    if "train" not in found.parts and options.val_share:
-        raise DataError(f"{found.path} has no train split that --val-share could divide")
+def _with_val(found: Found, options: Options) -> Options:
+    """The options with the share of train that becomes val, where there is no val to judge by."""
+    if "val" in found.parts:
+        if options.val_share:
+            raise DataError(f"{found.path} has a val split of its own; leave out --val-share")
+        return options
+    if "train" not in found.parts:
+        if options.val_share:
+            raise DataError(f"{found.path} has no train split that --val-share could divide")
+        return options
+    if options.val_share is not None:
+        return options
+    logger.info(
+        "%s has no val split to evaluate on: %.0f%% of the images of train become one "
+        "(--val-share=SHARE for another share, 0 for none)",
+        *(found.path, 100 * VAL_SHARE),
+    )
+    return dataclasses.replace(options, val_share=VAL_SHARE)
 
 
 def _read(found: Found, options: Options) -> tuple[Source, Counter[str]]:

@@ -49,7 +49,8 @@ def coco(path: Path) -> Found | None:
     others = []  # annotation files that belong to no split, or to one that has another already
     places = (files.named(path, "annotations"), path)
     instances = next((found for place in places if place and (found := _coco_files(place))), [])
-    for file in instances:
+    # What `check --split` has written comes before what it has divided.
+    for file in sorted(instances, key=lambda file: not re.search("(^|_)split_", file.stem)):
         name = split_named(file.stem) or ("train" if len(instances) == 1 else "")
         images = images_of(path, file, name)
         if name and name not in parts and images:

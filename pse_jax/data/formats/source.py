@@ -26,7 +26,9 @@ class Options:
     corners: Literal["auto", "one-based", "zero-based"] = "auto"  # of VOC's boxes: voc.py
     exif: str = "apply"  # as config.data.exif: in which orientation YOLO's shares were drawn
     skip_broken: bool = False  # leave out what is missing or cannot be read, instead of an error
-    val_share: float | None = None  # of the images of train that become val; None: there is a val
+    val_share: float | None = (
+        None  # of the images of train that become val; None: a fifth, if there is none
+    )
     seed: int = 0  # of that choice
     # what each split is made of, {"train": ("train", "val"), "val": ("test",)}; None: as it is
     splits: dict[str, tuple[str, ...]] | None = None
