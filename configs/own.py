@@ -2,9 +2,8 @@
 
     python train.py --config configs/own.py --config.data.root=DATA --workdir runs/own
 
-DATA holds annotations/instances_{train,val}.json, train/ and val/, as `python -m pse_jax convert`
-writes them. 3,000 steps of 8 images of 640 px. Not yet run with this code: no duration, no score of
-our own. On CPUs: configs/own_small.py.
+DATA is a folder in COCO's format, as `python -m pse_jax convert` writes it. 3,000 steps of 8 images
+of 640 px. Not yet run with this code: no duration, no score of our own. On CPUs: own_small.py.
 """
 
 from pse_jax.config import Config
@@ -19,7 +18,7 @@ def get_config() -> Config:
     config.targets.center_radius = 1.5
     config.loss.box = "giou"
 
-    config.data = small.data  # files, and random changes of the images
+    config.data = small.data  # with its random changes of the images
     config.data.short_side, config.data.long_side = 640, 1067
     config.data.buckets = 3
     config.data.threads = 8

@@ -1,6 +1,8 @@
 """Your own photos, from scratch, on two CPU cores in minutes: docs/tutorial.md.
 
-python train.py --config configs/own_small.py --config.data.root=DATA --workdir runs/own
+    python train.py --config configs/own_small.py --config.data.root=DATA --workdir runs/own
+
+DATA is a folder in COCO's format, as `python -m pse_jax convert` writes it. On a GPU: own.py.
 """
 
 from pse_jax.config import (
@@ -50,10 +52,6 @@ def get_config() -> Config:
         ),
         data=DataConfig(
             source="coco",
-            train_annotations="annotations/instances_train.json",
-            train_images="train",
-            val_annotations="annotations/instances_val.json",
-            val_images="val",
             short_side=240,
             long_side=320,
             buckets=2,

@@ -130,8 +130,8 @@ class OptimizerConfig:
 class ShapesConfig:
     """The generated data set. Sizes are shares of the longer side; chances lie in 0..1."""
 
-    train_images: PositiveInt = 3000  # generated to learn from
-    val_images: PositiveInt = 500  # generated to be judged by
+    train_images: PositiveInt = 3000  # generated to train on
+    val_images: PositiveInt = 500  # generated to evaluate on
     # px of the longer side; the other is as long or three quarters of it
     image_size: Annotated[int, Bound("at least 48 px", lambda px: px >= 48)] = 128
     max_objects: PositiveInt = 5  # per image; the mean is about 2
@@ -163,9 +163,9 @@ class DataConfig:
     # default TFDS_DATA_DIR or ~/tensorflow_datasets; coco looks there too if this is empty. Of the
     # names, tfds uses the annotations, COCO's official JSON, where they are there.
     root: str = ""
-    train_annotations: str = "annotations/instances_train2017.json"  # to learn from
+    train_annotations: str = "annotations/instances_train2017.json"  # to train on
     train_images: str = "train2017"  # folder of their images
-    val_annotations: str = "annotations/instances_val2017.json"  # to be judged by
+    val_annotations: str = "annotations/instances_val2017.json"  # to evaluate on
     val_images: str = "val2017"  # folder of their images
     cache_dir: str = "~/.cache/pse_jax"  # generated data sets and compiled programs live here
     shapes: ShapesConfig = dataclasses.field(default_factory=ShapesConfig)
@@ -180,7 +180,7 @@ class DataConfig:
     jitter: Annotated[tuple[int, ...], DISTINCT] = ()
     buckets: PositiveInt = 4  # most static image shapes, chosen from the data set's sizes
     batch_size: PositiveInt = 16  # images per step, over all devices
-    # learn from the first so many training images that have objects, and be judged by the same:
+    # train on the first so many training images that have objects, and evaluate on the same:
     # train.py --overfit, which also turns off what augments them; 0: off
     overfit: NonNegativeInt = 0
     flip: Share = 0.5  # probability of a horizontal flip

@@ -122,7 +122,7 @@ def test_the_log_says_what_was_done_about_small_buckets(caplog):
         TrainPlan(choose_buckets(sizes, 320, 640, 4), 2, 0, 0.5, 1)
         assert not caplog.text
         TrainPlan(choose_buckets(sizes, 320, 640, 4), 8, 0, 0.5, 1)
-        assert "1 of 2 image shapes joined another" in caplog.text
+        assert "1 of 2 image shapes merged into another" in caplog.text
         caplog.clear()
         TrainPlan(choose_buckets(sizes[:3], 320, 640, 4), 8, 0, 0.5, 1)
         assert "the 3 images are fewer than a batch of 8" in caplog.text

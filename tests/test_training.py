@@ -310,5 +310,5 @@ def test_images_without_boxes_can_be_trained_on(cache, tmp_path):
     first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["positives"] == 0 and first["box"] == 0 and np.isfinite(first["loss"])
     data.keep_empty = False
-    with pytest.raises(DataError, match="no image has a box to learn from"):
+    with pytest.raises(DataError, match="no image has a box to train on"):
         train(config, tmp_path / "other")

@@ -23,7 +23,7 @@ from pse_jax.evaluation.arrays import GroundTruth, Results, xywh_to_xyxy
 logger = logging.getLogger(__name__)
 
 PARTS = ("images", "annotations", "categories")
-SMALLEST_SIDE = 1.0  # px; a box to learn from is larger (fcos_core)
+SMALLEST_SIDE = 1.0  # px; a box to train on is larger (fcos_core)
 WAYS = (
     "\nThe data set can be provided in one of these ways:\n"
     "  * COCO 2017: unpack annotations/, train2017/ and val2017/ into one folder and pass "
@@ -263,7 +263,7 @@ def _sizes_hw(images: Rows) -> Int[np.ndarray, "n 2"]:
 def _inside(
     truth: GroundTruth, sizes_hw: Int[np.ndarray, "n 2"], rows: list[Any], problems: Problems
 ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 4"]]:
-    """Numbers of the annotations to learn from, and their part inside the image as xyxy.
+    """Numbers of the annotations to train on, and their part inside the image as xyxy.
 
     A box that is at most 1 px wide or high there is not one of them, as in fcos_core, where the
     edges of a box are pixels and its right edge then is its left one.

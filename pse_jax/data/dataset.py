@@ -1,6 +1,6 @@
-"""What there is to learn from or to be judged by, whatever its source.
+"""What there is to train or to evaluate on, whatever its source.
 
-Dimension letters: n images, m boxes to learn from, g annotations.
+Dimension letters: n images, m boxes to train on, g annotations.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class Images(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset(GroundTruth):
-    """The ground truth, the images that belong to it, and the boxes to learn from.
+    """The ground truth, the images that belong to it, and the boxes to train on.
 
     Those are the annotations but for crowd regions and boxes that are at most 1 px wide or high
     inside their image, cut to it, an image after the other: image i owns the rows
@@ -100,5 +100,5 @@ class Dataset(GroundTruth):
         )
 
     def without_empty(self) -> "Dataset":
-        """The data set without images that have no boxes to learn from, as FCOS trains."""
+        """The data set without images that have no boxes to train on, as FCOS trains."""
         return self.select(np.flatnonzero(np.diff(self.offsets) > 0))

@@ -219,7 +219,7 @@ def _say(given: Buckets, used: Buckets, batch: int) -> None:
     """Logs what became of buckets that cannot fill a batch."""
     before, images = len(given.shapes_hw), len(given.bucket)
     if joined := before - len(used.shapes_hw):
-        text = "%d of %d image shapes joined another, for want of images for a batch of %d"
+        text = "%d of %d image shapes merged into another: too few images for a batch of %d"
         logger.info(text, joined, before, batch)
     if images < batch:
         logger.warning(

@@ -109,7 +109,7 @@ def open_train(config: DataConfig) -> Dataset:
         dataset = dataset.without_empty()
     if len(dataset) == 0:
         raise DataError(
-            f"{dataset.source}: no image has a box to learn from; see the warnings above "
+            f"{dataset.source}: no image has a box to train on; see the warnings above "
             "for what was left out, or set --config.data.keep_empty=true"
         )
     return dataset

@@ -45,7 +45,7 @@ def write_split(
     if any(place.read_text(encoding="utf-8") != contents[place] for place in there):
         raise DataError(
             f"{there[0]} is there already, from another split or another version of {file.name}; "
-            f"remove {' and '.join(place.name for place in places.values())} to make it anew"
+            f"remove {' and '.join(place.name for place in places.values())} to make it again"
         )
     if len(there) < len(contents):
         write_together(contents, "the annotations of a split")

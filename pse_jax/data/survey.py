@@ -162,7 +162,7 @@ def _announce_photos(dataset: Dataset, threads: int) -> None:
     which = [i for i, kind in zip(chosen, found, strict=True) if kind == "open"]
     if which:
         logger.warning(
-            "%s: of %d images looked at, %s (python -m pse_jax check looks at all)",
+            "%s: of %d images sampled, %s (python -m pse_jax check reads all)",
             dataset.source,
             len(chosen),
             exif_sentence(dataset, which),

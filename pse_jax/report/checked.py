@@ -25,7 +25,7 @@ from pse_jax.report.assigned import Assigner
 class Checked:
     """What came of decoding every image of a data set and assigning every box.
 
-    Dimension letters: n images, m boxes to learn from.
+    Dimension letters: n images, m boxes to train on.
     """
 
     dataset: Dataset
@@ -70,7 +70,7 @@ def check(dataset: Dataset, config: Config, *, training: bool) -> Checked:
     Args:
         dataset: to be checked.
         config: that it is to be used with.
-        training: whether it is to be trained on, or to be judged by.
+        training: whether it is to be trained on, or evaluated on.
 
     Raises:
         DataError: if batches cannot fit into memory.
@@ -151,7 +151,7 @@ def _failures(checked: Checked, training: bool) -> Iterator[str]:
         yield f"{len(checked.unusable):,} images cannot be used"
     yield from wrong_format(dataset)
     if not len(dataset.labels):
-        yield "there is no box to learn from or to be judged by"
+        yield "there are no boxes to train on or to evaluate against"
     elif training and checked.lost.all():
         yield (
             "no object has a positive location: set targets.size_bounds, or a larger short_side "

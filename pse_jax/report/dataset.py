@@ -103,7 +103,7 @@ def _same_boxes(dataset: Dataset) -> Iterator[tuple[int, int]]:
 
 
 def leaks(checked: Checked, training: Checked | None) -> Iterator[str]:
-    """What a data set to be judged by has in common with the one to train on, if there is one."""
+    """What a data set to evaluate on has in common with the one to train on, if there is one."""
     shared = checked.shared_with(training) if training else {}
     if training and shared:
         some = _pairs(shared, checked.dataset, training.dataset)
@@ -157,7 +157,7 @@ def _facts(checked: Checked) -> Iterator[tuple[str, str]]:
 def _box_facts(checked: Checked) -> Iterator[tuple[str, str]]:
     boxes, total = checked.dataset.boxes_xyxy, len(checked.dataset.labels)
     if not total:
-        yield "box sizes", "there is no box to learn from"
+        yield "box sizes", "there are no boxes to train on"
         return
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     for kind, (low, high) in SIZES.items():

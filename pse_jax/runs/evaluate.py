@@ -50,10 +50,10 @@ def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any] 
     predicted = gather(predict(detector, dataset))
     predicting = time.perf_counter() - started
     if predicted is None:
-        logger.info("step %d is looked at; the main process scores it", detector.step)
+        logger.info("step %d: predicted; the main process scores it", detector.step)
         return None
     if predicted.images != len(dataset):
-        raise AssertionError(f"{predicted.images} of {len(dataset)} images were looked at")
+        raise AssertionError(f"{predicted.images} of {len(dataset)} images were evaluated")
     logger.info("scoring %d detections", len(predicted.results.scores))
     numbers = nan_to_none(score(dataset, predicted.results))
     numbers = {"step": detector.step, **numbers, "unreadable_images": predicted.unreadable}

@@ -188,7 +188,7 @@ class Run:
             raise ConfigError(f"{file} cannot be read: {reason(error)}") from error
         except (ValueError, RecursionError) as error:
             raise ConfigError(
-                f"{file} is not valid JSON ({error}); delete it to start anew"
+                f"{file} is not valid JSON ({error}); delete it to start over"
             ) from error
         return from_dict(values)
 

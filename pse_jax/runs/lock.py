@@ -264,7 +264,7 @@ def holder_of_this_process() -> Holder:
 def described(holder: Holder) -> str:
     """A holder, for messages."""
     if not holder:
-        return "a process that has not said who it is"
+        return "an unidentified process"
     host, pid, since, command = (holder.get(key) for key in ("host", "pid", "since", "command"))
     return f"process {pid} on {host} since {since} (`{command}`)"
 

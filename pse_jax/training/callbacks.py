@@ -59,7 +59,7 @@ class Callbacks:
                 again = (number, name) in self.failed
                 self.failed.add((number, name))
                 what = f"{type(callback).__name__}.{name}"
-                text = "the callback %s failed, training goes on: %s: %s"
+                text = "the callback %s failed, training continues: %s: %s"
                 logger.error(
                     text, what, type(error).__name__, error, exc_info=None if again else error
                 )

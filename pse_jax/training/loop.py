@@ -89,7 +89,7 @@ def _new_state(
 
 
 def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan, PixelCache]:
-    """What to learn from and to be judged by, and all batches; the same in every process."""
+    """What to train and to evaluate on, and all batches; the same in every process."""
     data = sources.locate(config.data)
     logger.info("reading the annotations")
     train_set, val_set = sources.open_train(data), sources.open_val(data)

@@ -1,8 +1,8 @@
 """Turns anybody's data set into one in COCO's format, and checks the result.
 
 SRC is a folder of Pascal VOC, YOLO, Roboflow's COCO or COCO in another layout, found by looking.
-DST becomes a folder that --config.data.root=DST takes. A conversion that was interrupted goes on
-when the same command is given again. Exits with 0 if the result can be trained on, 1 if it cannot,
+DST becomes a folder that --config.data.root=DST takes. The same command continues an
+interrupted conversion. Exits with 0 if the result can be trained on, 1 if it cannot,
 2 for other errors.
 """
 

@@ -104,13 +104,17 @@ def add_processes(parser: Parser) -> None:
     """How a command joins the other processes of its job, and how long they wait for each other."""
     group = parser.add_argument_group("several processes (docs/pods.md)")
     for flag, default, help in (
-        ("--heartbeat", 100, "a process that is silent for so long hangs: all end, and name it"),
-        ("--shutdown-timeout", 300, "processes may end so long after each other"),
-        ("--join-timeout", 300, "processes may start so long after each other"),
+        (
+            "--heartbeat",
+            100,
+            "seconds of silence after which a process counts as hung: all end, and name it",
+        ),
+        ("--shutdown-timeout", 300, "longest wait for other processes to finish"),
+        ("--join-timeout", 300, "longest wait for other processes to start"),
     ):
         text = f"{help}; {default} s by default"
         group.add_argument(flag, type=_seconds, metavar="SECONDS", default=default, help=text)
-    text = "a job of one process, though the environment (Slurm, MPI, ...) shows others"
+    text = "run as one process even where the environment (Slurm, MPI, ...) shows others"
     group.add_argument("--single-process", action="store_true", help=text)
 
 

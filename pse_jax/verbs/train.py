@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         "--overfit",
         type=_images,
         metavar="N",
-        help="learn from N training images and evaluate on the same, without augmentation, for "
+        help="train on N training images and evaluate on the same, without augmentation, for "
         f"{overfit.STEPS} steps (or --config.optimizer.steps), in runs/NAME_overfitN; says whether "
         "the set-up can learn at all, and exits with 1 if not (docs/training.md)",
     )

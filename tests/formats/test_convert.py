@@ -119,7 +119,7 @@ def test_a_full_disk_is_told_with_what_to_do(tmp_path, monkeypatch, capsys):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(WriteError, match=r"No space left on device.*goes on from here"):
+    with pytest.raises(WriteError, match=r"No space left on device.*continues from here"):
         run(source, out)
     assert main(["convert", str(source), str(out)]) == 2
     assert "error: " in capsys.readouterr().err

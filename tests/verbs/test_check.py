@@ -91,7 +91,7 @@ def test_images_with_an_orientation_are_counted_by_what_decides_on_it(tmp_path, 
 
 def test_a_data_set_without_any_box(tmp_path, capsys):
     code, out = run(*write(tmp_path, good() | {"annotations": []}), capsys)
-    assert code == 1 and "data: there is no box to learn from or to be judged by" in out
+    assert code == 1 and "data: there are no boxes to train on or to evaluate against" in out
 
 
 CONFIG = """

@@ -36,7 +36,7 @@ class Converted:
 
 
 def convert(path: Path, destination: Path, options: Options) -> Converted:
-    """Reads a data set, and writes it in COCO's format; run again, it goes on from a kill.
+    """Reads a data set, and writes it in COCO's format; run again, it continues after a kill.
 
     Raises:
         DataError: if it is none that can be converted, or something in it cannot be used.

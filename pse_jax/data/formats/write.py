@@ -44,7 +44,7 @@ def prepare(destination: Path, record: dict[str, Any]) -> Path:
     if partial.exists():
         before = _record(partial)
         if before == record:
-            logger.info("%s: an interrupted conversion goes on", partial)
+            logger.info("%s: continuing an interrupted conversion", partial)
             return partial
         if before is None and any(partial.iterdir()):
             raise DataError(f"{partial} is not of a conversion; move it away")
@@ -66,7 +66,7 @@ def write(source: Source, partial: Path, destination: Path, *, link: bool) -> No
     """Writes images, then annotations, and gives the folder its name.
 
     Raises:
-        WriteError: if the disk is full or cannot be written to; the same command goes on from here.
+        WriteError: if the disk is full or cannot be written to; the same command continues from here.
         DataError: if an image of the source is gone meanwhile.
     """
     named = {s: _names(source.splits[s]) for s in SPLITS if s in source.splits}
@@ -92,7 +92,7 @@ def write(source: Source, partial: Path, destination: Path, *, link: bool) -> No
     except OSError as error:
         raise WriteError(
             f"{destination}: cannot write the data set: {reason(error)}. Make room or the folder "
-            "writable; the same command then goes on from here"
+            "writable; the same command then continues from here"
         ) from error
 
 

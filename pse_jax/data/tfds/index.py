@@ -54,7 +54,7 @@ def index_of(records: Records, cache_dir: Path, threads: int) -> Index:
     if found is not None:
         return found
     if why:
-        logger.warning("%s: %s; it is made anew", file, why)
+        logger.warning("%s: %s; rebuilding it", file, why)
     started = time.perf_counter()
     made = _make(records, threads)
     took = progress.duration(time.perf_counter() - started)

@@ -17,7 +17,7 @@ SPLITS = {"train": "train", "val": "validation"}  # ours: TFDS's
 INSTALL = 'pip install "pse-jax[tfds]"'
 INSTALL_PREPARE = 'pip install "pse-jax[tfds,tfds-prepare]"'
 PREPARE = "python -m pse_jax prepare-tfds --out DIR"
-AGAIN = f"copy it again, or delete the folder and prepare it anew ({PREPARE})"
+AGAIN = f"copy it again, or delete the folder and prepare it again ({PREPARE})"
 
 
 def default_root() -> Path:
@@ -143,5 +143,5 @@ def _other_format(folder: Path, formats: set[str]) -> str:
         f"image without TensorFlow. Write it as {FORMAT} beside that, without another download:\n"
         f"  {INSTALL_PREPARE} apache-beam mlcroissant\n"
         f"  tfds convert_format --dataset_version_dir={folder} --out_file_format={FORMAT}\n"
-        f"or prepare it anew in another folder: {PREPARE}"
+        f"or prepare it again in another folder: {PREPARE}"
     )

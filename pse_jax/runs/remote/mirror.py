@@ -244,7 +244,7 @@ class Mirror:
         except OSError as error:
             if not self.failures:
                 logger.error(
-                    "%s cannot be written: %s. Training goes on; it is tried again every %.0f s",
+                    "%s cannot be written: %s. Training continues; it is retried every %.0f s",
                     self.address,
                     reason(error),
                     EVERY,
