@@ -1,5 +1,7 @@
 """What can be said of a figure without looking: nothing covers the data, every tick is a number."""
 
+import itertools
+
 import numpy as np
 import pytest
 from detection_cases import random_case
@@ -61,5 +63,5 @@ def test_few_and_many_classes(classes):
     labels = figure.axes[0].get_yticklabels()
     assert len(labels) == classes + 1
     boxes = [label.get_window_extent(renderer) for label in labels]
-    assert not any(a.overlaps(b) for a, b in zip(boxes[:-1], boxes[1:], strict=True))
+    assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
     assert min(label.get_fontsize() for label in labels) >= 3.2
