@@ -1,9 +1,11 @@
 """Several detectors on the same images: differences, and how sure they are.
 
-Intervals are percentile intervals of a bootstrap over images: as many images as there are, drawn
-with replacement, and every measure computed anew, COCO's AP included. All detectors see the same
-draws, so the interval of a difference is a paired one: what makes an image hard for both cancels.
-They tell what other images like these would give, not what training again with another seed would.
+Intervals are those of a bootstrap over images: as many images as there are, drawn with replacement,
+and every measure computed anew, COCO's AP included. All detectors see the same draws, so the
+interval of a difference is a paired one: what makes an image hard for both cancels. The limits are
+bias-corrected percentiles: an image that is drawn twice repeats its scores, which raises AP, so
+that plain percentiles would lie too high (benchmarks/bootstrap.py). They tell what other images
+like these would give, not what training again with another seed would.
 """
 
 import dataclasses
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import ndtr, ndtri
 
 from pse_jax.errors import ResultsError
 from pse_jax.evaluation.measure import Examined
@@ -215,9 +218,14 @@ def _interval(
     if against is not None:
         value, column = value - values[against], column - drawn[:, against]
     column = column[~np.isnan(column)]
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(column, (tail, 1 - tail)) if len(column) else (np.nan, np.nan)
-    return Interval(float(value), float(low), float(high))
+    if not len(column) or np.isnan(value):
+        return Interval(float(value), float("nan"), float("nan"))
+    # Efron, "Nonparametric standard errors and confidence intervals", 1981: BC.
+    below = np.mean(column < value) + np.mean(column == value) / 2
+    shift = 2 * ndtri(np.clip(below, 0.5 / len(column), 1 - 0.5 / len(column)))
+    tails = ndtr(shift + ndtri((1 + LEVEL) / 2) * np.array([-1, 1]))
+    low, high = np.quantile(column, tails).tolist()
+    return Interval(float(value), low, high)
 
 
 def _mean(values: Float[np.ndarray, "..."]) -> float:
