@@ -2,10 +2,12 @@
 
 Intervals are those of a bootstrap over images: as many images as there are, drawn with replacement,
 and every measure computed anew, COCO's AP included. All detectors see the same draws, so the
-interval of a difference is a paired one: what makes an image hard for both cancels. The limits are
-bias-corrected percentiles: an image that is drawn twice repeats its scores, which raises AP, so
-that plain percentiles would lie too high (benchmarks/bootstrap.py). They tell what other images
-like these would give, not what training again with another seed would.
+interval of a difference is a paired one: what makes an image hard for both cancels. Its limits are
+percentiles of the draws. An image that is drawn twice repeats its scores, which raises AP; that
+cancels in a difference, but percentiles of one detector's AP would lie too high: its limits are the
+basic bootstrap's, the percentiles mirrored at the value. benchmarks/bootstrap.py holds both against
+a known truth. They tell what other images like these would give, not what training again with
+another seed would.
 """
 
 import dataclasses
@@ -15,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import ndtr, ndtri
 
 from pse_jax.errors import ResultsError
 from pse_jax.evaluation.measure import Examined
@@ -220,12 +221,11 @@ def _interval(
     column = column[~np.isnan(column)]
     if not len(column) or np.isnan(value):
         return Interval(float(value), float("nan"), float("nan"))
-    # Efron, "Nonparametric standard errors and confidence intervals", 1981: BC.
-    below = np.mean(column < value) + np.mean(column == value) / 2
-    shift = 2 * ndtri(np.clip(below, 0.5 / len(column), 1 - 0.5 / len(column)))
-    tails = ndtr(shift + ndtri((1 + LEVEL) / 2) * np.array([-1, 1]))
+    tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     low, high = np.quantile(column, tails).tolist()
-    return Interval(float(value), low, high)
+    if against is None:  # the bias is in the value and again in the draws: mirrored, it is in none
+        low, high = 2 * value - high, 2 * value - low
+    return Interval(float(value), float(low), float(high))
 
 
 def _mean(values: Float[np.ndarray, "..."]) -> float:

@@ -1,7 +1,6 @@
 """Resampled measures are those of a data set in which the drawn images are really repeated."""
 
 import dataclasses
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -99,12 +98,11 @@ def test_a_comparison():
     assert 0 < better.low < better.value < better.high and better.differs
     # Of the draws, by hand.
     column = both.drawn_metrics[:, 2, 0] - both.drawn_metrics[:, 0, 0]
-    # The same limits by plain steps: the quantile at which the value itself lies, twice.
-    normal = NormalDist()
-    centre = 2 * normal.inv_cdf(sum(v < both.metric("AP", 2, 0).value for v in column) / 40)
-    tails = [normal.cdf(centre + z) for z in (normal.inv_cdf(0.025), normal.inv_cdf(0.975))]
-    limits = np.quantile(column, tails)
+    limits = np.quantile(column, [0.025, 0.975])
     np.testing.assert_allclose([better.low, better.high], limits, rtol=1e-12)
+    own = both.metric("AP", 2)  # mirrored at the value
+    ends = np.quantile(both.drawn_metrics[:, 2, 0], [0.975, 0.025])
+    np.testing.assert_allclose([own.low, own.high], 2 * own.value - ends, rtol=1e-12)
     assert both.metric("AP", 2).value == both.metrics[2, METRICS.index("AP")]
     again = compare(found[:2], "ab", resamples=40, seed=5)
     np.testing.assert_array_equal(again.drawn_metrics, both.drawn_metrics[:, :2])
