@@ -115,3 +115,16 @@ def test_a_hundred_detections_an_image_match_by_chance_but_not_the_best_of_them(
     )
     suspicion = suspect(truth, many)
     assert suspicion is not None and "boxes look like xyxy" in suspicion.text
+
+
+def test_corners_that_often_overlap_an_object_even_as_sizes():
+    """Objects large for their images, near the top left: a wrong reading still overlaps some."""
+    truth, found = case()
+    near = np.array([0.1, 0.1, 1.0, 1.0])
+    truth = dataclasses.replace(truth, boxes_xywh=truth.boxes_xywh * near)
+    boxes = corners(found.boxes_xywh * near)
+    scores = np.concatenate([np.ones(100), np.zeros(100)])  # no stray box among the best
+    wrong = dataclasses.replace(found, boxes_xywh=boxes, scores=scores)
+    suspicion = suspect(truth, wrong)
+    assert suspicion is not None and "boxes look like xyxy" in suspicion.text
+    assert int(suspicion.text.split("only ")[1].split()[0]) > 10
