@@ -51,8 +51,8 @@ def worst_errors(examined: Examined, above: Bools, count: int) -> dict[str, list
     """Examples of each kind of error, one per image.
 
     Of wrong detections those of the highest scores, each with the object that it overlaps most: of
-    its own class where the kind says so, of another or of any class otherwise. Of the objects that
-    are missed by the detections to keep, the largest.
+    its own class where the kind says so, of any class otherwise. Of the objects that
+    are missed by the detections to keep, in images that have detections, the largest.
     """
     truth, found = examined.ground_truth, examined.detections
     regular = select(examined.pairs, ~truth.crowd[examined.pairs.object])
@@ -68,7 +68,8 @@ def worst_errors(examined: Examined, above: Bools, count: int) -> dict[str, list
             _entry(examined, int(found.image[d]), d, int(objects[d]), float(ious[d]))
             for d in _one_per_image(rows, found.image, count)
         ]
-    missed = np.flatnonzero(missed_above(examined, above))
+    seen = np.isin(truth.image, found.image)
+    missed = np.flatnonzero(missed_above(examined, above) & seen)
     missed = missed[np.argsort(-truth.area[missed], kind="stable")]
     worst["missed"] = [
         _entry(examined, int(truth.image[g]), None, g, 0.0)

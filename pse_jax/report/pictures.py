@@ -188,13 +188,13 @@ def _jpeg(picture: Image.Image) -> bytes:
 def check_images(
     folder: Path, ground_truth: GroundTruth, detections: Results, outside: bool = False
 ) -> None:
-    """Raises `ResultsError` unless every image with a detection or an object is in the folder.
+    """Raises `ResultsError` unless every image with a detection is in the folder.
 
     With `outside`, file names may also lead out of it.
     """
     if not folder.is_dir():
         raise ResultsError(f"--images {folder}: no such folder")
-    used = np.union1d(detections.image, ground_truth.image).tolist()
+    used = sorted(set(detections.image.tolist()))
     out = [i for i in used if not outside and leads_out(ground_truth.image_names[i])]
     if out:
         raise ResultsError(
