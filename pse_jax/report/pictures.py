@@ -159,7 +159,27 @@ def draw_example(folder: Path, example: Mapping[str, Any], exif: str) -> bytes:
     boxes = np.array([example["object_xyxy"], worse["box_xyxy"], better["box_xyxy"]])
     labels = [f"IoU {side['iou']:.2f}, score {side['score']:.2f}" for side in (worse, better)]
     image = Image.fromarray(pixels_of(folder / example["file_name"], exif))
-    picture = draw_pair(image, boxes, EXAMPLE, labels=["", *labels], scale=1.4)
+    return _jpeg(draw_pair(image, boxes, EXAMPLE, labels=["", *labels], scale=1.4))
+
+
+def draw_error(folder: Path, error: Mapping[str, Any], exif: str) -> bytes:
+    """A wrong detection and the object nearest to it, dashed, as a JPEG file."""
+    found, target = error["detection"], error["object"]
+    sides = [(side, group) for side, group in ((found, 1), (target, NEUTRAL)) if side]
+    labels = [side["class"] for side, _ in sides]
+    if found:
+        labels[0] = f"{found['class']} {found['score']:.2f}"
+    boxes = np.array([side["box_xyxy"] for side, _ in sides])
+    groups = [group for _, group in sides]
+    image = Image.fromarray(pixels_of(folder / error["file_name"], exif))
+    picture, boxes = crop(image, boxes, EXAMPLE)
+    dashed = [group == NEUTRAL for group in groups]
+    # The object is drawn on top: the other box often hides it.
+    columns = (labels[::-1], groups[::-1])
+    return _jpeg(draw_boxes(picture, boxes[::-1], *columns, dashed=dashed[::-1], scale=2.2))
+
+
+def _jpeg(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=85)
     return stream.getvalue()
