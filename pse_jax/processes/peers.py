@@ -53,8 +53,8 @@ def join(process: int, address: str, invitation: str, heartbeat: float, shutdown
     except OSError as error:
         logger.warning(
             "process %d cannot reach process 0 (%s) at %s:%s (%s): should one of them die or hang, "
-            "the other notices by JAX's own heartbeat alone, which does not name the process. Open all ports "
-            "between these hosts",
+            "the other notices by JAX's own heartbeat alone, which does not name the process. "
+            "Open all ports between these hosts",
             process, host, address, port, error,
         )  # fmt: skip
         return

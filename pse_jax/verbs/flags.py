@@ -107,7 +107,7 @@ def add_processes(parser: Parser) -> None:
         (
             "--heartbeat",
             100,
-            "seconds of silence after which a process counts as hung: all end, and name it",
+            "silence after which a process counts as hung: all end, and name it",
         ),
         ("--shutdown-timeout", 300, "longest wait for other processes to finish"),
         ("--join-timeout", 300, "longest wait for other processes to start"),

@@ -66,7 +66,7 @@ def write(source: Source, partial: Path, destination: Path, *, link: bool) -> No
     """Writes images, then annotations, and gives the folder its name.
 
     Raises:
-        WriteError: if the disk is full or cannot be written to; the same command continues from here.
+        WriteError: if the disk is full or not writable; the same command continues from here.
         DataError: if an image of the source is gone meanwhile.
     """
     named = {s: _names(source.splits[s]) for s in SPLITS if s in source.splits}
