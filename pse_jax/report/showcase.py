@@ -1,0 +1,89 @@
+"""Images of an evaluation, each as its ground truth and its detections: best, typical, worst."""
+
+import dataclasses
+import io
+
+import numpy as np
+from PIL import Image
+
+from pse_jax.data.dataset import Dataset
+from pse_jax.errors import ImageError
+from pse_jax.evaluation.arrays import xywh_to_xyxy
+from pse_jax.evaluation.judged import Judged, choose_images, image_scores
+from pse_jax.report import pictures
+
+SIDE = 480  # px, the longer side of a drawn image
+EACH = 4  # images of a kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """An image twice, and how well its detections fit."""
+
+    kind: str  # best, typical or worst
+    caption: str
+    truth: Image.Image | None  # None: the image cannot be read
+    found: Image.Image | None
+
+
+def showcase(judged: Judged, dataset: Dataset, each: int = EACH) -> list[Shown]:
+    """The best, typical and worst images by F1 at the best threshold, drawn."""
+    scores = image_scores(judged, judged.threshold)
+    chosen = choose_images(scores, each)
+    shown = []
+    for kind, images in chosen.items():
+        for i in images.tolist():
+            counts = f"{scores.correct[i]} right, {scores.wrong[i]} wrong, {scores.missed[i]} missed"
+            caption = f"{judged.truth.image_names[i]}: F1 {scores.f1[i]:.2f}; {counts}"
+            try:
+                image = Image.fromarray(dataset.pixels_of(i))
+            except (ImageError, OSError) as error:
+                shown.append(Shown(kind, f"{caption}; it cannot be read: {error}", None, None))
+                continue
+            shown.append(Shown(kind, caption, *_draw(judged, dataset, i, image)))
+    return shown
+
+
+def _draw(
+    judged: Judged, dataset: Dataset, i: int, image: Image.Image
+) -> tuple[Image.Image, Image.Image]:
+    found, names = judged.found, judged.truth.categories.names
+    rows = np.flatnonzero((found.image == i) & (found.scores >= judged.threshold))
+    rows = rows[np.argsort(-found.scores[rows], kind="stable")]
+    boxes, labels = dataset.boxes_of(i)
+    factor = SIDE / max(image.size)
+    wh = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    image = image.resize(wh, Image.Resampling.BICUBIC)
+    colour = lambda row: pictures.PALETTE[row % len(pictures.PALETTE)]  # noqa: E731
+    truth = pictures.draw_boxes(
+        image,
+        boxes * factor,
+        [colour(k) for k in labels],
+        [names[k] for k in labels],
+        dashed=True,
+    )
+    drawn = pictures.draw_boxes(
+        image,
+        xywh_to_xyxy(found.boxes_xywh[rows]) * factor,
+        [colour(k) for k in found.category[rows]],
+        [f"{names[found.category[k]]} {found.scores[k]:.2f}" for k in rows],
+    )
+    return truth, drawn
+
+
+def jpeg(picture: Image.Image) -> bytes:
+    """The picture as a JPEG file."""
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=82)
+    return stream.getvalue()
+
+
+def sheet_png(shown: list[Shown]) -> bytes | None:
+    """All of them on one sheet, for TensorBoard, as a PNG file; None where none can be read."""
+    pairs = [one for one in shown if one.truth is not None and one.found is not None]
+    if not pairs:
+        return None
+    cells = [pictures.sheet([one.truth, one.found], 2, gap=4) for one in pairs]  # pyright: ignore
+    stream = io.BytesIO()
+    pictures.sheet(cells, 2).save(stream, "PNG")
+    return stream.getvalue()
