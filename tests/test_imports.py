@@ -33,7 +33,7 @@ FLOORS = (
     ("processes",),
     ("progress",),
     ("addresses",),
-    ("categories", "config", "files"),
+    ("categories", "config", "drawing", "files"),
     ("errors",),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -1,109 +1,26 @@
-"""Boxes drawn on images: one function for every picture, and the pictures made with it."""
+"""Pictures of boxes, made with `drawing.draw_boxes`: sheets, cut-outs, pairs."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from jaxtyping import Float, Int
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from jaxtyping import Float
+from PIL import Image
 
 from pse_jax.categories import Categories
 from pse_jax.data.folder import leads_out
 from pse_jax.data.transforms import pixels_of
+from pse_jax.drawing import NEUTRAL, PALETTE, WHITE, draw_boxes
 from pse_jax.errors import ResultsError
 from pse_jax.evaluation.arrays import GroundTruth, Results
 from pse_jax.files import is_regular
 
-# Okabe and Ito's palette, which colour-blind people can tell apart, its bright colours first.
-PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
-BETTER, WORSE, TRUTH, DARK = "#56b4e9", "#e69f00", "#ffffff", "#15181c"
+BETTER, WORSE, TRUTH = PALETTE[0], PALETTE[1], WHITE  # of a pair of boxes on one object
 PAPER = "#eef0f3"  # around an image
-FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 EXAMPLE = (520, 390)  # px, width and height of an example in report.html
 MARGIN = 0.18  # of the longer side of what an example shows, on each side
-
-
-def draw_boxes(
-    image: Image.Image,
-    boxes_xyxy: Float[np.ndarray, "n 4"],
-    colours: Sequence[str],
-    labels: Sequence[str] = (),
-    *,
-    dashed: bool | Sequence[bool] = False,
-    scale: float = 1.0,
-) -> Image.Image:
-    """A copy of the image with boxes on it, the first on top, and labels that avoid each other.
-
-    Lines have a dark edge, which shows on any background. They are centred on the outermost pixels
-    that belong to the box, and like the letters their size follows the picture's.
-
-    Args:
-        image: of any mode; the copy is RGB.
-        boxes_xyxy: px, exclusive; what lies outside the image is moved to its edge.
-        colours: of each box, "#rrggbb".
-        labels: of each box, "" for none; or none at all.
-        dashed: which boxes are, as ground truth is.
-        scale: makes lines and letters larger or smaller.
-    """
-    picture = image.convert("RGB")
-    pen = ImageDraw.Draw(picture)
-    size = scale * max(picture.size)
-    line = max(1, round(size / 240))
-    moved = np.array([-1, -1, 1, 1]) * (line // 2) - [0, 0, 1, 1]
-    edges = np.clip(np.rint(boxes_xyxy).astype(int) + moved, 0, np.tile(picture.size, 2) - 1)
-    edges[:, 2:] = np.maximum(edges[:, 2:], edges[:, :2])
-    dashes = np.where(np.broadcast_to(dashed, len(edges)), 3 * line, max(picture.size)).tolist()
-    for box, colour, dash in reversed(list(zip(edges.tolist(), colours, dashes, strict=True))):
-        strokes = list(_strokes(box, line, dash))
-        for x0, y0, x1, y1 in strokes:
-            pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), fill=DARK)
-        for stroke in strokes:
-            pen.rectangle(stroke, fill=colour)
-    _write(pen, picture.size, edges, colours, labels, max(9, round(size / 42)))
-    return picture
-
-
-def _strokes(box: list[int], line: int, dash: int) -> Iterator[tuple[int, int, int, int]]:
-    """The dashes of an outline, as corners of rectangles that belong to them."""
-    x0, y0, x1, y1 = box
-    for x in range(x0, x1 + 1, 2 * dash):
-        yield x, y0, min(x + dash - 1, x1), min(y0 + line - 1, y1)
-        yield x, max(y1 - line + 1, y0), min(x + dash - 1, x1), y1
-    for y in range(y0, y1 + 1, 2 * dash):
-        yield x0, y, min(x0 + line - 1, x1), min(y + dash - 1, y1)
-        yield max(x1 - line + 1, x0), y, x1, min(y + dash - 1, y1)
-
-
-def _write(
-    pen: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    edges: Int[np.ndarray, "n 4"],
-    colours: Sequence[str],
-    labels: Sequence[str],
-    letters: int,
-) -> None:
-    """Writes each label at that corner of its box where it covers least of those before it."""
-    font = ImageFont.truetype(FONT, letters)
-    padding = letters // 5
-    places = np.zeros((0, 4), int)
-    texts = [(edges[i], colours[i], label) for i, label in enumerate(labels) if label]
-    for (x0, y0, x1, y1), _, label in texts:
-        w, h = wh = round(font.getlength(label)) + 2 * padding, sum(font.getmetrics())
-        spots = [(x, y) for y in (y0 - h, y0, y1, y1 - h) for x in (x0, x1 - w)]
-        low = np.clip(spots, 0, np.maximum(np.subtract(size, wh), 0))
-        others = places[:, None]
-        overlap = np.minimum(others[..., 2:], low + wh) - np.maximum(others[..., :2], low)
-        best = low[np.maximum(overlap, 0).prod(axis=-1).sum(axis=0).argmin()]
-        places = np.concatenate([places, [[*best, *(best + wh)]]])
-    for (x0, y0, x1, y1), (_, colour, label) in zip(
-        places[::-1].tolist(), texts[::-1], strict=True
-    ):
-        pen.rectangle((x0, y0, x1 - 1, y1 - 1), fill=colour, outline=DARK)
-        bright = np.dot(ImageColor.getrgb(colour)[:3], (0.3, 0.59, 0.11)) > 100
-        pen.text((x0 + padding, y0), label, fill=DARK if bright else "white", font=font)
 
 
 def draw_detections(
@@ -126,8 +43,8 @@ def draw_detections(
     return draw_boxes(
         image.resize(wh, Image.Resampling.BICUBIC),
         np.concatenate([found.boxes_xyxy, truth_xyxy]) * factor,
-        [PALETTE[row % len(PALETTE)] for row in rows] + [TRUTH] * len(truth_xyxy),
         [f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True)],
+        rows + [NEUTRAL] * len(truth_xyxy),
         dashed=[False] * len(found) + [True] * len(truth_xyxy),
     )
 
@@ -182,7 +99,7 @@ def draw_pair(
     """An object, the better-scored box on it and the better-placed one; `more` to `draw_boxes`."""
     picture, boxes = crop(image, boxes_xyxy, size)
     dashed = (True, False, False)  # the object on top: the others often hide it
-    return draw_boxes(picture, boxes, (TRUTH, WORSE, BETTER), dashed=dashed, **more)
+    return draw_boxes(picture, boxes, groups=(NEUTRAL, 1, 0), dashed=dashed, **more)
 
 
 def draw_example(folder: Path, example: Mapping[str, Any], exif: str) -> bytes:

@@ -1,5 +1,6 @@
 """What a run says of itself while it trains."""
 
+import json
 import logging
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import numpy as np
 
 from pse_jax import models, progress
-from pse_jax.config import Config
+from pse_jax.config import Config, to_dict
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.plan import TrainPlan
 from pse_jax.errors import TrainingError
@@ -62,6 +63,8 @@ class Reporter:
             facts["average"] = f"of the parameters, decay {decay:g}: evaluated, saved as the best"
         for name, fact in facts.items():
             logger.info("%-11s %s", name, fact)
+        text = json.dumps(to_dict(config), indent=2)
+        self.writer.add_text("config", f"```json\n{text}\n```")
 
     def step(self, step: int, scalars: dict[str, jax.Array], compiled: int) -> None:
         """Keeps the metrics of a step; reports every `log_every` steps.

@@ -1,22 +1,17 @@
 """Scalars by step, in files; and how long a step takes."""
 
-import contextlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pse_jax import distributed
 from pse_jax.errors import WriteError
-from pse_jax.files import append_line, reason, write_whole
+from pse_jax.files import append_line, write_whole
 from pse_jax.runs.folder import Run, read_metrics
-
-if TYPE_CHECKING:
-    from tensorboardX.event_file_writer import EventsWriter
+from pse_jax.training.board import Board
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +53,16 @@ class ScalarWriter:
             self._failed(error)
         if self.board is not None:
             self.board.add(step, scalars)
+
+    def add_image(self, step: int, tag: str, png: bytes) -> None:
+        """A picture for TensorBoard, `tag` as GROUP/NAME; nothing where it is off."""
+        if self.board is not None:
+            self.board.add_image(step, tag, png)
+
+    def add_text(self, tag: str, text: str) -> None:
+        """Text for TensorBoard, as Markdown; nothing where it is off."""
+        if self.board is not None:
+            self.board.add_text(tag, text)
 
     def close(self) -> None:
         """Writes what could not be written before, and says what is missing if it still cannot."""
@@ -102,57 +107,6 @@ class ScalarWriter:
 
 def _key(step: int, row: Mapping[str, Any]) -> Key:
     return step, "loss" not in row
-
-
-class Board:
-    """TensorBoard's event files, written at once: tensorboardX's thread hangs on a full disk."""
-
-    def __init__(self, folder: Path, start: int):
-        self.folder, self.start = folder, start
-        self.writer: EventsWriter | None = None  # opened by the first row, for the rest of the run
-        self.opened = self.missing = 0
-
-    def add(self, step: int, scalars: dict[str, float]) -> None:
-        """Writes a row; on failure the next one begins another file, as this one may be cut."""
-        values = [{"tag": name, "simple_value": value} for name, value in scalars.items()]
-        try:
-            self.writer = self.writer or self._open()
-            self._event(step, summary={"value": values})
-            self.writer.flush()
-        except OSError as error:
-            if not self.missing:
-                logger.error("%s cannot be written: %s", self.folder, reason(error))
-            self.missing += 1
-            self._close_file()
-
-    def close(self) -> None:
-        """Says what is missing."""
-        self._close_file()
-        if self.missing:
-            logger.error("%s: %d rows are missing", self.folder, self.missing)
-
-    def _open(self) -> "EventsWriter":
-        from tensorboardX.event_file_writer import EventsWriter
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.opened += 1
-        suffix = f".{os.getpid()}.{time.time_ns()}"  # opening a file of the same name empties it
-        self.writer = EventsWriter(str(self.folder / "events"), suffix)
-        if self.opened == 1:  # what a killed run wrote after the step from which this one resumes
-            self._event(self.start + 1, session_log={"status": "START"})
-        return self.writer
-
-    def _event(self, step: int, **content: object) -> None:
-        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore
-
-        assert self.writer is not None
-        self.writer.write_event(Event(wall_time=time.time(), step=step, **content))
-
-    def _close_file(self) -> None:
-        if self.writer is not None:
-            with contextlib.suppress(OSError):
-                self.writer.close()
-        self.writer = None
 
 
 class Clock:

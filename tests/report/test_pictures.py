@@ -1,4 +1,4 @@
-"""Boxes on images: which pixels a line covers, where labels stand, what is cut out."""
+"""Pictures made of boxes: sheets, cut-outs, detections over the ground truth."""
 
 import numpy as np
 import pytest
@@ -6,80 +6,10 @@ from PIL import Image, ImageColor
 
 from pse_jax.categories import Categories
 from pse_jax.detector import Detections
+from pse_jax.drawing import PALETTE
 from pse_jax.report import pictures
-from pse_jax.report.pictures import DARK, PALETTE, TRUTH, crop, draw_boxes, draw_detections, sheet
-
-
-def where(picture, colour):
-    """The xyxy (inclusive) of the pixels of a colour, and the pixels."""
-    mask = (np.asarray(picture) == ImageColor.getrgb(colour)).all(axis=-1)
-    y, x = np.nonzero(mask)
-    return (x.min(), y.min(), x.max(), y.max()), mask
-
-
-def test_a_line_covers_the_outermost_pixels_of_its_box():
-    grey = Image.new("RGB", (100, 80), "#777777")
-    box = np.array([[10.0, 20.0, 40.0, 60.0]])
-    picture = draw_boxes(grey, box, ["#ff0000"])  # one px wide on so small a picture
-    extent, red = where(picture, "#ff0000")
-    assert extent == (10, 20, 39, 59) and red.sum() == 2 * 30 + 2 * 38
-    assert where(picture, DARK)[0] == (9, 19, 40, 60)  # the edge, on both sides
-    assert np.asarray(grey).max() == 0x77  # a copy was drawn on
-
-
-def test_lines_grow_with_the_picture_and_stay_inside():
-    box = np.array([[-5.0, 300.0, 1100.0, 800.0]])
-    picture = draw_boxes(Image.new("RGB", (960, 960)), box, ["#ff0000"])
-    extent, red = where(picture, "#ff0000")
-    assert extent == (0, 298, 959, 801)
-    assert red[:, 500].sum() == 2 * 4 and red[500].sum() == 2 * 4
-
-
-def test_dashes_leave_gaps_in_which_other_lines_show():
-    box = np.array([[20.0, 20.0, 220.0, 200.0]])
-    both = np.concatenate([box, box])
-    picture = draw_boxes(
-        Image.new("RGB", (240, 240)), both, [TRUTH, "#ff0000"], dashed=[True, False]
-    )
-    white, red = where(picture, TRUTH)[1][20], where(picture, "#ff0000")[1][20]
-    assert 60 < white.sum() < 120 and 25 < red.sum() < 100
-
-
-def test_the_first_box_is_on_top():
-    boxes = np.array([[20.0, 20, 60, 60], [20, 20, 60, 60]])
-    picture = draw_boxes(Image.new("RGB", (80, 80)), boxes, ["#ff0000", "#00ff00"])
-    assert where(picture, "#ff0000")[1].any()
-    assert not (np.asarray(picture) == (0, 255, 0)).all(axis=-1).any()
-
-
-@pytest.mark.parametrize(
-    "box", [[0, 0, 30, 30], [290, 0, 300, 10], [0, 290, 5, 300], [299, 299, 300, 300]]
-)
-def test_labels_stay_inside_the_picture(box):
-    boxes, black = np.array([box], np.float32), Image.new("RGB", (300, 300))
-    bare, picture = (draw_boxes(black, boxes, ["#00ff00"], labels) for labels in ([], ["zebra 1"]))
-    changed = np.argwhere((np.asarray(bare) != np.asarray(picture)).any(axis=-1))
-    height, width = np.ptp(changed, axis=0)
-    assert width > 30 and height > 8  # the whole of it
-
-
-def test_labels_of_boxes_on_one_spot_do_not_cover_each_other():
-    boxes = np.array([[100.0, 100, 200, 200]] * 4)
-    colours = ["#ff0000", "#00ff00", "#ffff00", "#00ffff"]
-    picture = draw_boxes(Image.new("RGB", (300, 300)), boxes, colours, ["dog 0.5"] * 4)
-    areas = [where(picture, colour)[1] for colour in colours]
-    labels = [area[:, :100].sum() + area[:, 201:].sum() + area.sum() for area in areas]
-    assert min(labels) > 200  # each background is to be seen
-    assert not (areas[0] & areas[1]).any()
-
-
-def test_every_colour_can_carry_letters():
-    for colour in PALETTE:
-        picture = draw_boxes(
-            Image.new("RGB", (99, 99)), np.array([[9.0, 40, 90, 90]]), [colour], ["ab"]
-        )
-        ink = DARK if ImageColor.getcolor(colour, "L") > 100 else "#ffffff"
-        assert where(picture, ink)[1][20:40].any()
+from pse_jax.report.pictures import TRUTH, crop, draw_detections, sheet
+from tests.test_drawing import where
 
 
 def test_detections_below_the_threshold_are_left_out_and_the_picture_is_resized():

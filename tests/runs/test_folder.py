@@ -4,6 +4,7 @@ The slow tests train on file systems of 1 and 3 MB, of which they mount one each
 """
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pse_jax import progress
 from pse_jax.errors import ConfigError, TrainingError, WriteError
@@ -211,8 +213,40 @@ def test_tensorboard_has_every_row_once(tmp_path):
         writer.write(step, {"AP": 0.5})
         writer.close()
     rows = [(step, row) for step, row in events(run.tensorboard) if row]
-    assert rows == [(4, {"AP": 0.5}), (6, {"AP": 0.5})]
+    assert rows == [(4, {"eval/AP": 0.5}), (6, {"eval/AP": 0.5})]
     assert len(list(run.tensorboard.iterdir())) == 2
+
+
+def test_tensorboard_has_groups_pictures_and_text(tmp_path):
+    """Read by TensorBoard's own protocol; metrics.jsonl keeps the flat names."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    run = Run(tmp_path)
+    writer = ScalarWriter(run, 0, tensorboard=True)
+    writer.write(2, {"loss": 1.5, "images_per_second": 3.0})
+    content = io.BytesIO()
+    Image.new("RGB", (7, 5), (10, 20, 30)).save(content, "PNG")
+    writer.add_image(2, "eval/detections", content.getvalue())
+    writer.add_text("config", "```json\n{}\n```")
+    with pytest.raises(ValueError, match="eval/detections is not a PNG file"):
+        writer.add_image(2, "eval/detections", b"\xff\xd8 a JPEG file, for example, is none")
+    writer.close()
+    assert lines(run.metrics) == [{"step": 2, "loss": 1.5, "images_per_second": 3.0}]
+    assert (2, {"train/loss": 1.5, "time/images_per_second": 3.0}) in events(run.tensorboard)
+    found = {}
+    (file,) = run.tensorboard.iterdir()
+    content = file.read_bytes()
+    while content:
+        size = int.from_bytes(content[:8], "little")
+        for value in Event.FromString(content[12 : 12 + size]).summary.value:
+            found[value.tag] = value
+        content = content[16 + size :]
+    picture = found["eval/detections"].image
+    assert (picture.height, picture.width) == (5, 7)
+    assert Image.open(io.BytesIO(picture.encoded_image_string)).getpixel((6, 4)) == (10, 20, 30)
+    text = found["config/text_summary"]
+    assert text.metadata.plugin_data.plugin_name == "text"
+    assert text.tensor.string_val == [b"```json\n{}\n```"]
 
 
 def test_tensorboard_on_a_full_disk_neither_hangs_nor_ends_the_run(tmp_path, monkeypatch, caplog):
@@ -231,7 +265,7 @@ def test_tensorboard_on_a_full_disk_neither_hangs_nor_ends_the_run(tmp_path, mon
             writer.write(step, {"loss": 1.0})
     writer.write(40, {"loss": 2.0})
     writer.close()
-    assert (40, {"loss": 2.0}) in events(run.tensorboard)
+    assert (40, {"train/loss": 2.0}) in events(run.tensorboard)
     assert caplog.text.count("cannot be written: No space left") == 1
     assert "40 rows are missing" in caplog.text and len(lines(run.metrics)) == 41
 
