@@ -17,6 +17,7 @@ VERBS = {
     "prepare-tfds": "download COCO 2017 and prepare it with tensorflow_datasets",
     "check": "read a whole data set, pixels too, and say what is wrong with it",
     "draw": "draw a run's detections beside the ground truth",
+    "report": "make a run's page of curves, detections and tables anew",
     "figures": "draw the paper's figures, of losses and of runs",
     "sweep": "train many variants of one configuration and tabulate them",
     "analyze": "measure how well the scores of any COCO results file rank its boxes",

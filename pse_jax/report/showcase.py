@@ -7,10 +7,11 @@ import numpy as np
 from PIL import Image
 
 from pse_jax.data.dataset import Dataset
+from pse_jax.drawing import draw_boxes
 from pse_jax.errors import ImageError
 from pse_jax.evaluation.arrays import xywh_to_xyxy
 from pse_jax.evaluation.judged import Judged, choose_images, image_scores
-from pse_jax.report import pictures
+from pse_jax.report.pictures import sheet
 
 SIDE = 480  # px, the longer side of a drawn image
 EACH = 4  # images of a kind
@@ -54,19 +55,14 @@ def _draw(
     factor = SIDE / max(image.size)
     wh = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     image = image.resize(wh, Image.Resampling.BICUBIC)
-    colour = lambda row: pictures.PALETTE[row % len(pictures.PALETTE)]  # noqa: E731
-    truth = pictures.draw_boxes(
-        image,
-        boxes * factor,
-        [colour(k) for k in labels],
-        [names[k] for k in labels],
-        dashed=True,
+    truth = draw_boxes(
+        image, boxes * factor, [names[k] for k in labels], labels.tolist(), dashed=True
     )
-    drawn = pictures.draw_boxes(
+    drawn = draw_boxes(
         image,
         xywh_to_xyxy(found.boxes_xywh[rows]) * factor,
-        [colour(k) for k in found.category[rows]],
         [f"{names[found.category[k]]} {found.scores[k]:.2f}" for k in rows],
+        found.category[rows].tolist(),
     )
     return truth, drawn
 
@@ -83,7 +79,7 @@ def sheet_png(shown: list[Shown]) -> bytes | None:
     pairs = [one for one in shown if one.truth is not None and one.found is not None]
     if not pairs:
         return None
-    cells = [pictures.sheet([one.truth, one.found], 2, gap=4) for one in pairs]  # pyright: ignore
+    cells = [sheet([one.truth, one.found], 2, gap=4) for one in pairs]  # pyright: ignore
     stream = io.BytesIO()
-    pictures.sheet(cells, 2).save(stream, "PNG")
+    sheet(cells, 2).save(stream, "PNG")
     return stream.getvalue()
