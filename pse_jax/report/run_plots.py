@@ -46,8 +46,9 @@ def curves(series: Mapping[str, Series], total: int, label: str, *, log: bool = 
     styles = zip(series.items(), (BLUE, ORANGE, *COLOURS[2:]), strict=False)
     for place, ((name, (steps, values)), colour) in enumerate(styles):
         steps, values = thin(steps, values)
-        marker = {"marker": "o", "ms": 3} if len(steps) <= 40 else {}
-        axes.plot(steps, values, color=colour, lw=1.4 if place else 2.2, label=name, **marker)
+        look = {"color": colour, "lw": 1.4 if place else 2.2, "clip_on": False, "zorder": 3}
+        look |= {"marker": "o", "ms": 3 if len(steps) > 3 else 5} if len(steps) <= 40 else {}
+        axes.plot(steps, values, label=name, **look)
     axes.set(xlabel="step", ylabel=label, xlim=(0, total))
     _whole_steps(axes)
     if log:

@@ -14,6 +14,7 @@ from pse_jax.evaluation.judged import Judged, choose_images, image_scores
 from pse_jax.report.pictures import sheet
 
 SIDE = 480  # px, the longer side of a drawn image
+SCALE = 1.5  # of lines and letters, as the page shows an image at about half this size
 EACH = 4  # images of a kind
 
 
@@ -56,13 +57,14 @@ def _draw(
     wh = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     image = image.resize(wh, Image.Resampling.BICUBIC)
     truth = draw_boxes(
-        image, boxes * factor, [names[k] for k in labels], labels.tolist(), dashed=True
+        image, boxes * factor, [names[k] for k in labels], labels.tolist(), dashed=True, scale=SCALE
     )
     drawn = draw_boxes(
         image,
         xywh_to_xyxy(found.boxes_xywh[rows]) * factor,
         [f"{names[found.category[k]]} {found.scores[k]:.2f}" for k in rows],
         found.category[rows].tolist(),
+        scale=SCALE,
     )
     return truth, drawn
 
