@@ -212,6 +212,8 @@ class TrainConfig:
     log_every: PositiveInt = 20
     checkpoint_every: PositiveInt = 1000
     eval_every: NonNegativeInt = 10_000  # 0: only at the end
+    # evaluations of eval_every without a better AP that end the run early; 0: never
+    patience: NonNegativeInt = 0
     keep_checkpoints: PositiveInt = 2
     max_bad_steps: PositiveInt = 20  # so many non-finite steps in a row stop the run
     tensorboard: bool = True

@@ -50,6 +50,11 @@ def validate(config: Config) -> None:
     _require(ordered, config, "data.jitter", f"at most long_side ({data.long_side}), each")
     even, must_be = data.batch_size % config.train.accumulate == 0, "a divisor of data.batch_size "
     _require(even, config, "train.accumulate", f"{must_be}({data.batch_size})")
+    if config.train.patience and not config.train.eval_every:
+        raise ConfigError(
+            f"config.train.patience is {config.train.patience} and config.train.eval_every 0: "
+            "there would be no evaluation to wait for; give an eval_every"
+        )
     table.check_parts(config.loss, config.train.accumulate)
     _check_addresses(config)
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,12 +13,14 @@ from typing import Any, TextIO, TypeVar, cast
 from tqdm import tqdm
 
 from pse_jax.addresses import named
+from pse_jax.errors import UserError
 from pse_jax.files import append_line
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 FORMAT = logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
 FILE_FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+OWN_TEXT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 LOST = (OSError, ValueError, AttributeError)  # of a stream that is broken, closed, or None
 
 
@@ -90,7 +93,8 @@ def show_log() -> None:
 def log_to(file: Path | None) -> Iterator[None]:
     """Sends this package's log lines also to a file; with None, nowhere else.
 
-    At the end each log says how many lines are missing in another.
+    An exception that ends it is written to the file, too. At the end each log says how many lines
+    are missing in another.
     """
     logger = logging.getLogger("pse_jax")
     handler = Lines(str(file), partial(append_line, file)) if file else logging.NullHandler()
@@ -99,6 +103,11 @@ def log_to(file: Path | None) -> Iterator[None]:
     logger.setLevel(logging.INFO)
     try:
         yield
+    except Exception as error:  # shown elsewhere by whoever catches it
+        known = isinstance(error, UserError)
+        text = f"error: {error}" if known else "".join(traceback.format_exception(error)).rstrip()
+        handler.handle(logging.makeLogRecord({"msg": "%s", "args": (text,)}))
+        raise
     finally:
         for log in list(logger.handlers):
             if isinstance(log, Lines) and log.missing:
@@ -107,8 +116,18 @@ def log_to(file: Path | None) -> Iterator[None]:
         handler.close()
 
 
-def bar(total: int, description: str, initial: int = 0, unit: str = "it") -> tqdm:
-    """A bar on standard error; nothing at all where that is no terminal. Bytes are unit "B"."""
+def bar(
+    total: int, description: str, initial: int = 0, unit: str = "it", own_text: bool = False
+) -> tqdm:
+    """A bar on standard error; nothing at all where that is no terminal.
+
+    Args:
+        total: units of work.
+        description: of the work.
+        initial: units that are done already.
+        unit: its name; bytes are "B".
+        own_text: whether its postfix says the rate and the time left, in place of tqdm's own.
+    """
     return tqdm(
         total=total,
         file=cast(TextIO, _Standard()),
@@ -119,6 +138,7 @@ def bar(total: int, description: str, initial: int = 0, unit: str = "it") -> tqd
         disable=None,
         dynamic_ncols=True,
         leave=False,
+        bar_format=OWN_TEXT if own_text else None,
     )
 
 

@@ -53,6 +53,7 @@ class Run:
         self.log = folder / "train.log"
         self.report = folder / "report.html"  # pictures of all this
         self.job_file = folder / "job.json"  # the command, devices and versions that train it
+        self.times = folder / "times.json"  # seconds spent on each kind of work
         self.evaluations = folder / "evaluations"  # NAME/: of anything but the run as it is
         self.lock: Lock | RemoteLock | None = None  # on the main process, while it writes
         self.publisher: Publisher | None = None  # likewise, of a run at an address
@@ -194,7 +195,12 @@ class Run:
         return from_dict(values)
 
     def claim(self, config: Config, allow_change: Collection[str] = ()) -> None:
-        """Writes the configuration; a run in the folder must have the same.
+        """`check_claim`, and writes the configuration."""
+        self.check_claim(config, allow_change)
+        self.begin(config)
+
+    def check_claim(self, config: Config, allow_change: Collection[str] = ()) -> None:
+        """A run in the folder must have the same configuration.
 
         Args:
             config: of the run.
@@ -203,21 +209,28 @@ class Run:
 
         Raises:
             ConfigError: if the folder holds a run with another configuration.
+        """
+        if not (self.config_file.exists() and self.started):
+            return
+        changed = changes(self.config(), config, but=MAY_CHANGE)
+        changed = {path: v for path, v in changed.items() if path not in allow_change}
+        if changed:
+            listing = ", ".join(
+                f"config.{path} was {a!r} and is {b!r}" for path, (a, b) in changed.items()
+            )
+            raise ConfigError(
+                f"{self.folder} holds a run with another configuration: {listing}. Give the "
+                "same values to resume it, or another --workdir to start a new one. To resume "
+                "with the new values, run the same command again with "
+                f"--allow-change={','.join([*changed, *allow_change])}"
+            )
+
+    def begin(self, config: Config) -> None:
+        """Writes the configuration of a run that is new, or that has lost it.
+
+        Raises:
             WriteError: if it cannot be written.
         """
-        if self.config_file.exists() and self.started:
-            changed = changes(self.config(), config, but=MAY_CHANGE)
-            changed = {path: v for path, v in changed.items() if path not in allow_change}
-            if changed:
-                listing = ", ".join(
-                    f"config.{path} was {a!r} and is {b!r}" for path, (a, b) in changed.items()
-                )
-                raise ConfigError(
-                    f"{self.folder} holds a run with another configuration: {listing}. Give the "
-                    "same values to resume it, or another --workdir to start a new one. To resume "
-                    "with the new values, run the same command again with "
-                    f"--allow-change={','.join([*changed, *allow_change])}"
-                )
         content = json.dumps(to_dict(config), indent=2) + "\n"
 
         def write() -> None:

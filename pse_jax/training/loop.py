@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -27,6 +27,8 @@ from pse_jax.runs.checkpoint import Checkpoints
 from pse_jax.runs.evaluate import evaluate
 from pse_jax.runs.folder import Run
 from pse_jax.training import optimizer, resume
+from pse_jax.training.callbacks import Callback, Callbacks
+from pse_jax.training.clock import Clock
 from pse_jax.training.reporting import Reporter
 from pse_jax.training.step import TrainState, create_state, make_train_step
 from pse_jax.weights.start import initial_variables
@@ -40,8 +42,9 @@ def train(
     *,
     allow_change: Collection[str] = (),
     from_checkpoint: Place | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any] | None:
-    """Trains, or resumes the run in `folder`; returns the final evaluation's numbers.
+    """Trains, or resumes the run in `folder`; returns the last evaluation's numbers.
 
     Returns None if it was asked to stop: its state is saved, and the same command resumes it.
 
@@ -50,21 +53,21 @@ def train(
         folder: of the run, or its address (gs://...).
         allow_change: fields in which `config` may differ from the run's.
         from_checkpoint: DIR/checkpoints/STEP of another run, the state that a new run starts from.
+        callbacks: told of what happens, on the main process.
 
     Raises:
-        UserError: for whatever the user can fix.
+        UserError: for whatever the user can fix; it is in the run's train.log as well.
     """
+    clock = Clock()
     validate(config)
     run = Run(addresses.place(folder))
     run.make()  # before devices are touched
-    rows = distributed.local_rows(config.data.batch_size, config.train.accumulate)
-    distributed.local_rows(config.inference.batch_size)
     with run.writing():
         origin = resume.check_origin(run, from_checkpoint)
-        run.claim(config, allow_change)
+        run.check_claim(config, allow_change)
         with progress.log_to(run.log if distributed.is_main() else None):
             logger.info("%-11s %s", "job", job.description())
-            return _train(config, run, rows, origin, allow_change)
+            return _train(config, run, origin, allow_change, clock, Callbacks(callbacks))
 
 
 def _new_state(
@@ -96,8 +99,15 @@ def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan, PixelCache]:
 
 
 def _train(
-    config: Config, run: Run, rows: slice, origin: Place | None, allow_change: Collection[str]
+    config: Config,
+    run: Run,
+    origin: Place | None,
+    allow_change: Collection[str],
+    clock: Clock,
+    callbacks: Callbacks,
 ) -> dict[str, Any] | None:
+    rows = distributed.local_rows(config.data.batch_size, config.train.accumulate)
+    distributed.local_rows(config.inference.batch_size)
     total, mesh = config.optimizer.steps, distributed.make_mesh()
     train_set, val_set, plan, cache = open_data(config)
     check_kept(run, {"training data": train_set, "validation data": val_set}, allow_change)
@@ -106,36 +116,47 @@ def _train(
     sgd = optimizer.create(optimizer.for_batch(config), config.model)
     saved = resume.saved_state(config, run, origin, model, categories, mesh)
     state, window = saved or (_new_state(config, model, sgd, mesh), [])
+    if not saved:
+        run.begin(config)  # a start that failed until here has left its error in the log alone
     checkpoints = Checkpoints(run, config.train.keep_checkpoints)
     start = int(state.step)
-    report = Reporter(config, run, train_set, plan, start, window)
+    report = Reporter(config, run, train_set, plan, start, window, clock, callbacks)
     report.introduce(state.params, val_set)
     train_step = make_train_step(model, sgd, config, mesh)
 
     def save(step: int) -> None:
-        run.check_held()
-        detector = Detector(config, categories, state.variables, step)
-        checkpoints.save(detector, state.training, report.window())
+        with report.doing("save"):
+            run.check_held()
+            detector = Detector(config, categories, state.variables, step)
+            checkpoints.save(detector, state.training, report.window())
 
     def evaluate_now(step: int) -> dict[str, Any] | None:
         """The numbers, on the main process, which scores; the others go on."""
         detector = Detector(config, categories, state.variables, step)
         save(step)
-        saved = checkpoints.wait()
+        with report.doing("save"):
+            saved = checkpoints.wait()
         doing = f"during the evaluation of step {step}, which is saved"
-        with stopping.nothing_to_save(doing) if saved else contextlib.nullcontext():
+        with (
+            stopping.nothing_to_save(doing) if saved else contextlib.nullcontext(),
+            report.doing("evaluate", f"evaluating step {step}"),
+        ):
             numbers = evaluate(detector, val_set, run.folder)
         if numbers is None:
             return None
         run.check_held_here()
         checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
-        # The row comes last: where it is, the evaluation is complete.
-        report.writer.write(step, {k: v for k, v in numbers.items() if isinstance(v, float)})
+        report.evaluated(step, numbers)
         return numbers
 
     def is_due(step: int) -> bool:
         every = config.train.eval_every
         return bool(every) and step % every == 0 and 0 < step < total
+
+    def is_early_end(step: int) -> bool:
+        """Whether `train.patience` is exhausted: the main process knows the evaluations."""
+        waits = is_due(step) and config.train.patience
+        return bool(waits) and coordination.share(report.is_patience_exhausted())
 
     incoming = batches(
         train_set,
@@ -146,30 +167,34 @@ def _train(
         start=start,
         cache=cache,
     )
-    step = start
+    step, evaluated, numbers = start, None, None
     # The report closes first: it writes what it could not write before, even if the disk is full.
     with contextlib.closing(checkpoints), contextlib.closing(report):
         if origin:
             save(start)
         if is_due(start) and not resume.is_evaluated(run, start):
             logger.info("the evaluation of step %d was not completed: it is repeated", start)
-            evaluate_now(start)
-            report.clock.start()
-        for step, batch in enumerate(report.clock.timed(incoming), start + 1):
-            state, scalars = train_step(state, distributed.to_devices(batch, mesh))
+            evaluated, numbers = start, evaluate_now(start)
+        early = is_early_end(start)
+        for step, batch in enumerate(() if early else report.waited_for(incoming), start + 1):
+            with report.compiling(batch):
+                state, scalars = train_step(state, distributed.to_devices(batch, mesh))
             stopping.save_from_now_on(coordination.stop_all)
-            report.step(step, scalars, compiled=train_step._cache_size())  # pyright: ignore
+            report.step(step, scalars)
             if step % config.train.checkpoint_every == 0 or step == total:
                 save(step)
             if checkpoints.preempted(step):
                 save(step)
                 break
             if is_due(step):
-                evaluate_now(step)
-                report.clock.start()
-        if step >= total:
+                evaluated, numbers = step, evaluate_now(step)
+                if early := is_early_end(step):
+                    break
+        if step >= total or early:
             report.close_window(step)
-            return coordination.share(evaluate_now(step))
+            numbers = numbers if evaluated == step else evaluate_now(step)
+            report.conclude(step)
+            return coordination.share(numbers)
         if checkpoints.wait():
             logger.warning("asked to stop: step %d is saved; the same command resumes", step)
         return None

@@ -1,11 +1,10 @@
-"""Scalars by step, in files; and how long a step takes."""
+"""Scalars by step, in files."""
 
 import json
 import logging
 import math
-import time
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from pse_jax import distributed
 from pse_jax.errors import WriteError
@@ -15,7 +14,6 @@ from pse_jax.training.board import Board
 
 logger = logging.getLogger(__name__)
 
-Batch = TypeVar("Batch")
 Key = tuple[int, bool]  # step; and whether it is of an evaluation, which follows the step's own
 
 
@@ -53,6 +51,11 @@ class ScalarWriter:
             self._failed(error)
         if self.board is not None:
             self.board.add(step, scalars)
+
+    def evaluations(self) -> list[tuple[int, float]]:
+        """Step and AP of every evaluation so far, on the main process; 0 where there is no AP."""
+        rows = {step: json.loads(line) for (step, other), line in self.rows.items() if other}
+        return [(step, rows[step].get("AP") or 0.0) for step in sorted(rows)]
 
     def add_image(self, step: int, tag: str, png: bytes) -> None:
         """A picture for TensorBoard, `tag` as GROUP/NAME; nothing where it is off."""
@@ -107,40 +110,3 @@ class ScalarWriter:
 
 def _key(step: int, row: Mapping[str, Any]) -> Key:
     return step, "loss" not in row
-
-
-class Clock:
-    """Time per step, without those that compile: they would spoil the rate and the ETA."""
-
-    def __init__(self) -> None:
-        self.seconds = self.steps = 0.0
-        self.last_wait = 0.0  # mean seconds per step waited for data in the last window
-        self.start()
-
-    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; counts them, and the time spent waiting for each."""
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            if batch is None:
-                return
-            self.waited += time.perf_counter() - began
-            self.window += 1
-            yield batch
-
-    def start(self) -> None:
-        """Begins a window of steps."""
-        self.window, self.waited, self.started = 0, 0.0, time.perf_counter()
-
-    def stop(self, compiled: bool) -> None:
-        """Ends the window; one in which a program was compiled does not count."""
-        if not compiled:
-            self.seconds += time.perf_counter() - self.started
-            self.steps += self.window
-        self.last_wait = self.waited / max(self.window, 1)
-        self.start()
-
-    @property
-    def step_seconds(self) -> float | None:
-        """Mean seconds per step so far; None before the first window that counts."""
-        return self.seconds / self.steps if self.steps else None
