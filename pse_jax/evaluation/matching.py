@@ -57,8 +57,7 @@ def best_object(ground_truth: GroundTruth, detections: Results) -> tuple[Ints, F
     """The object of `best_iou` (-1: none touches; the first of equals) and its IoU."""
     pairs = overlaps(ground_truth, detections, same_class=True)
     keep = ~ground_truth.crowd[pairs.object]
-    regular = Pairs(pairs.detection[keep], pairs.object[keep], pairs.iou[keep])
-    return best_of(regular, len(detections))
+    return best_of(select(pairs, keep), len(detections))
 
 
 def best_of(pairs: Pairs, count: int) -> tuple[Ints, Floats]:
@@ -105,13 +104,18 @@ def match(
     highest IoU, at least `threshold`. One that finds none and lies on a crowd region of its class
     is ignored. `pairs` are those of `overlaps`, of the same class or of any.
     """
-    same = ground_truth.category[pairs.object] == detections.category[pairs.detection]
-    keep = np.flatnonzero(same & (pairs.iou >= min(threshold, 1 - 1e-10)))  # as pycocotools
-    rows, objects, iou = pairs.detection[keep], pairs.object[keep], pairs.iou[keep]
-    crowd = ground_truth.crowd[objects]
+    same = own_class(ground_truth, detections, pairs)
+    return greedy(ground_truth, detections, select(pairs, same & reaches(pairs, threshold)))
+
+
+def greedy(ground_truth: GroundTruth, detections: Results, pairs: Pairs) -> Matches:
+    """`match` with any choice of pairs; of equal IoUs an object of the detection's own class."""
+    rows, objects, crowd = pairs.detection, pairs.object, ground_truth.crowd[pairs.object]
+    other = ~own_class(ground_truth, detections, pairs)
     # Last key first: score, then the detection, real objects before crowds, the highest IoU, and
     # of equal IoUs the later object, as pycocotools.
-    order = np.lexsort((-objects, -iou, crowd, rows, -detections.scores[rows]))
+    keys = (-objects, other, -pairs.iou, crowd, rows, -detections.scores[rows])
+    order = np.lexsort(keys)
     matched, ignored = np.full(len(detections), -1, np.int64), np.zeros(len(detections), bool)
     taken = np.zeros(len(ground_truth.image), bool)
     columns = (rows[order], objects[order], crowd[order])
@@ -120,6 +124,23 @@ def match(
             matched[row], ignored[row] = item, is_crowd
             taken[item] = not is_crowd  # any number of detections may lie on one crowd region
     return Matches(matched, ignored)
+
+
+def own_class(
+    ground_truth: GroundTruth, detections: Results, pairs: Pairs
+) -> Bool[np.ndarray, "p"]:
+    """Whether the two of each pair are of the same class."""
+    return ground_truth.category[pairs.object] == detections.category[pairs.detection]
+
+
+def reaches(pairs: Pairs, threshold: float) -> Bool[np.ndarray, "p"]:
+    """Whether the IoU of each pair is enough, as pycocotools decides it."""
+    return pairs.iou >= min(threshold, 1 - 1e-10)
+
+
+def select(pairs: Pairs, keep: Bool[np.ndarray, "p"]) -> Pairs:
+    """Those of the pairs that are to be kept."""
+    return Pairs(pairs.detection[keep], pairs.object[keep], pairs.iou[keep])
 
 
 def _iou(

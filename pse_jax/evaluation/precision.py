@@ -5,12 +5,13 @@ time: matching looks only at pairs that overlap enough. The AP of record stays p
 """
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from pse_jax.evaluation.arrays import Bools, GroundTruth, Ints, Results
-from pse_jax.evaluation.matching import Pairs, match
+from pse_jax.evaluation.matching import Pairs, match, select
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO
+LEVELS = np.linspace(0.0, 1.0, 101)  # COCO: recall
 CAP = 100  # COCO: detections per image and class
 
 
@@ -18,7 +19,7 @@ def coco_ap(ground_truth: GroundTruth, detections: Results, pairs: Pairs) -> dic
     """AP, AP50 and AP75 over objects of all sizes; `pairs` are those of `matching.overlaps`."""
     keep = highest(detections, CAP)
     mine = keep[pairs.detection]
-    pairs = Pairs(pairs.detection[mine], pairs.object[mine], pairs.iou[mine])
+    pairs = select(pairs, mine)
     objects = object_counts(ground_truth)
     values = []
     for threshold in THRESHOLDS.tolist():
@@ -61,16 +62,41 @@ def average_precision(
         keep: the detections that count at all.
         objects: how many objects each class has.
     """
+    groups = by_class(detections, category, keep, len(objects))
+    values = [
+        at_levels(correct[rows], int(count))[0].mean()
+        for rows, count in zip(groups, objects, strict=True)
+        if count
+    ]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def by_class(
+    detections: Results, category: Ints, keep: Bools, classes: int
+) -> list[Int[np.ndarray, "_"]]:
+    """The detections of each class by descending score, equals in the order of images."""
     order = np.lexsort((detections.image, -detections.scores))
     order = order[keep[order]]
     order = order[np.argsort(category[order], kind="stable")]
-    bounds = np.searchsorted(category[order], np.arange(len(objects) + 1))
-    values = []
-    for index in np.flatnonzero(objects).tolist():
-        right = correct[order[bounds[index] : bounds[index + 1]]]
-        found = np.cumsum(right)
-        precision = found / np.arange(1, len(right) + 1)
-        envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        levels = np.searchsorted(found / objects[index], np.linspace(0, 1, 101), side="left")
-        values.append(np.append(envelope, 0.0)[levels].mean())
-    return float(np.mean(values)) if values else float("nan")
+    return np.split(order, np.searchsorted(category[order], np.arange(1, classes)))
+
+
+def at_levels(
+    correct: Bools, objects: int
+) -> tuple[Float[np.ndarray, "101"], Int[np.ndarray, "101"]]:
+    """The highest precision at each recall level or beyond, 0 where recall does not reach it.
+
+    Args:
+        correct: of the detections of one class by descending score, which are true positives.
+        objects: of that class, 1 or more.
+
+    Returns:
+        The precision, as pycocotools interpolates it, and the number of the detection with which
+        recall reaches the level (`len(correct)`: never).
+    """
+    found = np.cumsum(correct)
+    count = np.arange(1, len(correct) + 1)
+    precision = found / (count + np.spacing(1))  # pycocotools: for the same bits
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    reached = np.searchsorted(found / objects, LEVELS, side="left")
+    return np.append(envelope, 0.0)[reached], reached
