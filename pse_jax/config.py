@@ -217,6 +217,8 @@ class TrainConfig:
     keep_checkpoints: PositiveInt = 2
     max_bad_steps: PositiveInt = 20  # so many non-finite steps in a row stop the run
     tensorboard: bool = True
+    # report.html in the run's folder, made anew after evaluations and at the end
+    report: bool = True
     compilation_cache: bool = True
 
 

@@ -9,13 +9,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pse_jax.config import Config
+from pse_jax.evaluation.confusion import Confusion, confusion_matrix
+from pse_jax.evaluation.curves import precision_recall
 from pse_jax.evaluation.judged import Judged
 from pse_jax.evaluation.measure import SIZES
-from pse_jax.report import page, plots, run_plots, run_tables, style, tables
+from pse_jax.report import page, plots, plots_classes, run_plots, run_tables, style, tables
 from pse_jax.report.labels import LabelStatistics
 from pse_jax.report.run_tables import defined
 from pse_jax.report.showcase import Shown, jpeg
 
+# Of the loss: a term that is 0 throughout is not in use.
+TERMS = {"cls": "classification", "box": "box", "assoc": "association", "quality": "quality"}
 Row = tuple[int, Mapping[str, Any]]  # a step and its scalars
 
 
@@ -104,7 +108,8 @@ def _series(rows: Sequence[Row], names: Mapping[str, str]) -> dict[str, run_plot
     series = {}
     for key, name in names.items():
         values = np.array([defined(row.get(key)) for _, row in rows], np.float64)
-        if np.isfinite(values).any() and (values[np.isfinite(values)] != 0).any():
+        used = np.isfinite(values) & ((values != 0) | (key not in TERMS))
+        if used.any():
             series[name] = (steps, np.where(np.isfinite(values), values, np.nan))
     return series
 
@@ -114,14 +119,10 @@ def _figures(
 ) -> dict[str, Figure]:
     """All that there is something to draw for."""
     total = max([facts.config.optimizer.steps, *(step for step, _ in facts.rows)])
-    terms = {"loss": "total", "cls": "classification", "box": "box"}
-    terms |= {"assoc": "association", "quality": "quality"}
     ap = {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "oracle_AP": "ranking oracle"}
-    percents = [
-        (step, {key: 100 * defined(row.get(key)) for key in ap}) for step, row in evaluated
-    ]
+    percents = [(step, {key: 100 * defined(row.get(key)) for key in ap}) for step, row in evaluated]
     wanted = {
-        "loss": (_series(trained, terms), "loss", False),
+        "loss": (_series(trained, {"loss": "total", **TERMS}), "loss", False),
         "lr": (_series(trained, {"lr": "learning rate"}), "learning rate", True),
         "ap": (_series(percents, ap), "AP, %", False),
         "correlation_by_step": (
@@ -151,10 +152,18 @@ def _figures(
 def _judged_figures(judged: Judged) -> dict[str, Figure]:
     keep, found = judged.counted, judged.found
     correct = judged.matches.correct[keep]
-    figures = {"correlation": plots.scatter(found.scores, judged.ious)}
+    figures = {
+        "correlation": plots.scatter(found.scores, judged.ious),
+        "precision": plots_classes.precision_recall(precision_recall(judged.truth, found)),
+        "confusion": plots_classes.confusion(_confusion(judged)),
+    }
     if keep.any():
         figures["threshold"] = plots.f1(found.scores[keep], correct, int(judged.objects.sum()))
     return figures
+
+
+def _confusion(judged: Judged) -> Confusion:
+    return confusion_matrix(judged.truth, judged.found, threshold=judged.threshold)
 
 
 def _tables(facts: RunFacts, evaluated: Sequence[Row]) -> dict[str, tables.Table]:
@@ -163,16 +172,22 @@ def _tables(facts: RunFacts, evaluated: Sequence[Row]) -> dict[str, tables.Table
         "fields": run_tables.fields(facts.config),
         "about": tables.Table("The run", ["", ""], [[k, v] for k, v in facts.about.items()]),
         "changes": tables.Table(
-            "Changed in mid-run", ["after step", "field", "was", "is"], [list(c) for c in facts.changes]
+            "Changed in mid-run",
+            ["after step", "field", "was", "is"],
+            [list(c) for c in facts.changes],
         ),
     }
     if evaluated:
         made["evaluations"] = run_tables.evaluations(evaluated)
     if facts.numbers is not None:
         made["correlation"] = run_tables.correlation(facts.numbers)
+        made["precision"] = run_tables.coco(facts.numbers)
     if facts.judged is not None:
         made["classes"] = run_tables.classes(facts.judged)
         made["threshold"] = run_tables.overall(facts.judged)
+        made["confusion"] = run_tables.mistakes(_confusion(facts.judged))
     if facts.labels is not None:
         made["labels"] = run_tables.labels(facts.labels)
+    if facts.seconds:
+        made["times"] = run_tables.times(facts.seconds)
     return made

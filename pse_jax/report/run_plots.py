@@ -130,7 +130,7 @@ def shares(seconds: Mapping[str, float]) -> Figure:
     """Where the time went: one bar, a part for each kind of work."""
     figure, axes = _figure(1.3)
     total, left = sum(seconds.values()) or 1.0, 0.0
-    for (name, value), colour in zip(seconds.items(), COLOURS[:6] + (GREY,), strict=False):
+    for (name, value), colour in zip(seconds.items(), (*COLOURS[:6], GREY), strict=False):
         axes.barh(0, value / total * 100, 0.6, left=left, color=colour, label=name)
         left += value / total * 100
     axes.set(xlabel="% of the time", xlim=(0, 100), yticks=[])

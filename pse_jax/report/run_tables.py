@@ -6,12 +6,23 @@ from typing import Any
 import numpy as np
 
 from pse_jax.config import Config, differences, leaves
+from pse_jax.evaluation.confusion import Confusion
 from pse_jax.evaluation.correlation import COEFFICIENTS
 from pse_jax.evaluation.judged import Judged
+from pse_jax.progress import duration
 from pse_jax.report.labels import LabelStatistics
 from pse_jax.report.tables import Table, number, percent
 
 NAN = float("nan")
+MISTAKES = 10  # pairs of classes that the table of mistakes names
+KINDS = {
+    "start": "until the first batch is asked for",
+    "compile": "compiling the step",
+    "data": "waiting for data",
+    "step": "computing steps",
+    "evaluate": "evaluating, and making this page",
+    "save": "waiting for checkpoints",
+}
 
 
 def defined(value: Any) -> float:
@@ -69,6 +80,38 @@ def correlation(numbers: Mapping[str, Any]) -> Table:
     gain = oracle - ap
     rows.append(["AP left in ranking, %", "-" if np.isnan(gain) else f"{gain * 100:+.1f}"])
     return Table("Score against IoU", ["measure", "value"], rows)
+
+
+def coco(numbers: Mapping[str, Any]) -> Table:
+    """COCO's twelve numbers: a row for all objects, and one for each size."""
+    columns = ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")
+    rows = [["all", *(percent(defined(numbers.get(key))) for key in columns)]]
+    for name in ("small", "medium", "large"):
+        initial = name[0].upper()
+        ap, ar = (percent(defined(numbers.get(key + initial))) for key in ("AP", "AR"))
+        rows.append([name, ap, "", "", "", "", ar])
+    return Table("COCO's numbers, %", ["objects", *columns], rows)
+
+
+def mistakes(confusion: Confusion) -> Table:
+    """The classes that are taken for others, the most frequent first."""
+    rows = [[true, found, f"{count:,}"] for true, found, count in confusion.mistakes()[:MISTAKES]]
+    return Table("Classes taken for others", ["object", "detected as", "times"], rows)
+
+
+def times(seconds: Mapping[str, float]) -> Table:
+    """What each kind of work took."""
+    total = sum(seconds.values()) or 1.0
+    rows = [
+        [
+            f"{kind}: {KINDS[kind]}" if kind in KINDS else kind,
+            duration(value),
+            f"{value / total:.1%}",
+        ]
+        for kind, value in seconds.items()
+    ]
+    rows.append(["all", duration(sum(seconds.values())), ""])
+    return Table("Times", ["work", "time", "share"], rows)
 
 
 def evaluations(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> Table:

@@ -7,25 +7,25 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pse_jax
-from pse_jax import progress
 from pse_jax.addresses import named
 from pse_jax.config import Config
 from pse_jax.data import sources
 from pse_jax.data.coco import load_results
 from pse_jax.data.dataset import Dataset
 from pse_jax.errors import UserError
-from pse_jax.evaluation.arrays import Results
 from pse_jax.evaluation.judged import Judged, judge
 from pse_jax.files import read_regular, reason, write_whole
 from pse_jax.losses.detection import describe_loss
 from pse_jax.report import run_page, showcase
 from pse_jax.report.labels import label_statistics
+from pse_jax.report.run_tables import defined
+from pse_jax.report.showcase import Shown
 from pse_jax.runs.folder import Run, detections_file, numbers_file, read_metrics
 
 logger = logging.getLogger(__name__)
@@ -39,8 +39,7 @@ class Written:
     """What became of a page."""
 
     page: Path
-    sheet: bytes | None  # the images that it shows, as a PNG file
-    step: int | None  # of the evaluation in it
+    shown: Sequence[Shown]  # images, drawn
     missing: dict[str, str]  # what the page lacks, by section, and why
     seconds: float
 
@@ -66,7 +65,6 @@ def write(
     *,
     train_set: Dataset | None = None,
     val_set: Dataset | None = None,
-    found: Results | None = None,
 ) -> Written:
     """Makes the page from the run's files; what is missing or damaged, the page says.
 
@@ -74,7 +72,6 @@ def write(
         run: whose config.json can be read.
         train_set: what it is trained on; opened if not given.
         val_set: what it is judged by; opened if not given.
-        found: the detections of its newest evaluation; read if not given.
 
     Raises:
         UserError: if the configuration cannot be read or the page cannot be written.
@@ -83,17 +80,18 @@ def write(
     config, missing = run.config(), {}
     rows, damaged = read_metrics(run.metrics)
     if not rows:
-        missing["metrics"] = f"{run.metrics.name} holds no rows yet, or is gone: there are no curves."
+        missing["metrics"] = f"{run.metrics.name} is missing or has no rows: no curves."
     elif damaged:
         missing["metrics"] = f"{damaged} damaged lines of {run.metrics.name} are left out."
     train_set = train_set or _or_why(missing, "labels", lambda: sources.open_train(config.data))
     numbers = _newest_numbers(run, missing)
     judged = None
     if numbers is not None:
-        val_set = val_set or _or_why(missing, "images", lambda: sources.open_split(config.data, "val"))
-        judged = _judged(run, numbers, val_set, found, missing)
+        val_set = val_set or _or_why(
+            missing, "images", lambda: sources.open_split(config.data, "val")
+        )
+        judged = _judged(run, numbers, val_set, missing)
     shown = showcase.showcase(judged, val_set) if judged and val_set and len(judged.found) else []
-    seconds = _seconds(rows)
     facts = run_page.RunFacts(
         config=config,
         folder=named(str(run.folder.absolute())),
@@ -102,18 +100,15 @@ def write(
         judged=judged,
         shown=shown,
         labels=label_statistics(train_set) if train_set else None,
-        seconds=seconds,
+        seconds=_seconds(run, missing),
         about=_about(run, config, train_set, val_set),
         commands=_commands(run, numbers, val_set),
         changes=_changes(run),
         missing=missing,
         made=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
-    content = run_page.render(facts)
-    write_whole(run.report, content, "the report")
-    step = judged.step if judged else None
-    sheet = showcase.sheet_png(shown)
-    return Written(run.report, sheet, step, missing, time.perf_counter() - began)
+    write_whole(run.report, run_page.render(facts), "the report")
+    return Written(run.report, shown, missing, time.perf_counter() - began)
 
 
 def _or_why(missing: dict[str, str], section: str, get: Callable[[], T]) -> T | None:
@@ -150,7 +145,6 @@ def _judged(
     run: Run,
     numbers: Mapping[str, Any],
     val_set: Dataset | None,
-    found: Results | None,
     missing: dict[str, str],
 ) -> Judged | None:
     """The detections of an evaluation, matched with the objects of the validation data."""
@@ -160,9 +154,8 @@ def _judged(
     step = int(numbers["step"])
     file = detections_file(run.folder, step)
     try:
-        if found is None:
-            run.fetch_file(file)
-            found = load_results(file, val_set)
+        run.fetch_file(file)
+        found = load_results(file, val_set)
     except (UserError, OSError) as error:
         why = reason(error) if isinstance(error, OSError) else named(str(error))
         for section in ("detections", "images"):
@@ -199,7 +192,8 @@ def _commands(
     run: Run, numbers: Mapping[str, Any] | None, val_set: Dataset | None
 ) -> dict[str, str]:
     """What to type to go on with the run, or with what it has learnt."""
-    where = shlex.quote(named(str(run.folder.absolute())))
+    folder = named(str(run.folder.absolute()))
+    where = shlex.quote(folder)
     again = _json(run.job_file).get("command")
     verb = "python -m pse_jax"
     commands = {}
@@ -207,7 +201,7 @@ def _commands(
         commands["Resume it, or train for more steps (--config.optimizer.steps=N)"] = again
     commands |= {
         "Find the objects in your own images": f"{verb} predict --workdir {where} IMAGE_OR_FOLDER",
-        "Use it in Python": f'import pse_jax\ndetector = pse_jax.load("{named(str(run.folder.absolute()))}")\n'
+        "Use it in Python": f"import pse_jax\ndetector = pse_jax.load({folder!r})\n"
         'found = detector("photo.jpg")',
         "Export it": f"{verb} export --workdir {where} --out model/",
         "Evaluate it again": f"python eval.py --workdir {where}",
@@ -250,10 +244,12 @@ def _json(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _seconds(rows: Any) -> dict[str, float]:
-    return {}
-
-
-def say(written: Written) -> None:
-    """Logs where the page is, what it lacks and what it cost."""
-    logger.info("report.html made in %s", progress.duration(written.seconds))
+def _seconds(run: Run, missing: dict[str, str]) -> dict[str, float]:
+    """What each kind of work took, of times.json."""
+    content = _json(run.times).get("seconds")
+    seconds = content if isinstance(content, dict) else {}
+    seconds = {str(kind): defined(value) for kind, value in seconds.items()}
+    seconds = {kind: value for kind, value in seconds.items() if value > 0}
+    if not seconds:
+        missing["times"] = f"{run.times.name} is missing, as in runs of older versions, or damaged."
+    return seconds
