@@ -54,6 +54,7 @@ def evaluate(detector: Detector, dataset: Dataset, out: Path) -> dict[str, Any] 
         return None
     if predicted.images != len(dataset):
         raise AssertionError(f"{predicted.images} of {len(dataset)} images were looked at")
+    logger.info("scoring %d detections", len(predicted.results.scores))
     numbers = nan_to_none(score(dataset, predicted.results))
     numbers = {"step": detector.step, **numbers, "unreadable_images": predicted.unreadable}
     if dataset.note:

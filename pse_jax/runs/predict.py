@@ -1,17 +1,25 @@
 """Detections over a data set, on all devices."""
 
 import dataclasses
+import functools
 import io
+import json
+import logging
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from pse_jax import distributed, progress
+from pse_jax.config import to_dict
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.pipeline import eval_batches
+from pse_jax.data.plan import buckets_for
 from pse_jax.detector import Detector
 from pse_jax.evaluation.arrays import Results
 from pse_jax.processes import coordination
+
+logger = logging.getLogger(__name__)
 
 NONE = np.zeros(0, np.int32)
 NO_DETECTIONS = (NONE, NONE, np.zeros((0, 4)), np.zeros(0))
@@ -41,8 +49,10 @@ def predict(detector: Detector, dataset: Dataset) -> Predicted:
     unreadable: list[int] = []
     images = 0
     keys = ("image", "size_hw", "original_hw", "image_valid")
+    shapes = len(buckets_for(dataset.sizes_hw, detector.config.data).shapes_hw)
     with progress.bar(len(dataset), "evaluate") as bar:
         for batch in eval_batches(dataset, detector.config):
+            _say_if_compiling(detector, batch["image"].shape[1:3], shapes, bar)
             inputs = distributed.to_devices({key: batch[key] for key in keys}, mesh)
             found = distributed.own_rows(detector.detect(inputs, mesh))
             index, broken = batch["index"], batch["unreadable"]
@@ -53,9 +63,26 @@ def predict(detector: Detector, dataset: Dataset) -> Predicted:
             boxes[:, 2:] -= boxes[:, :2]
             scores = np.asarray(found.scores, np.float64)[image, slot]
             parts.append((index[image], found.labels[image, slot], boxes, scores))
+            bar.set_postfix_str("", refresh=False)
             bar.update(len(broken) * jax.process_count())
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     return _in_order(columns, unreadable, images)
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(config_json: str, classes: int) -> list[tuple[int, ...]]:
+    """The shapes of images for which `detector.compiled` has a program in this process."""
+    return []
+
+
+def _say_if_compiling(detector: Detector, shape: tuple[int, ...], shapes: int, bar: tqdm) -> None:
+    """On the bar and in the log, before the first batch of a shape."""
+    done = _compiled(json.dumps(to_dict(detector.config)), len(detector.categories))
+    if shape not in done:
+        done.append(shape)
+        bar.set_postfix_str(f"compiling {len(done)} of {shapes}")
+        text = "compiling %d of %d: the evaluation for %dx%d images"
+        logger.info(text, len(done), shapes, *shape[::-1])
 
 
 def gather(predicted: Predicted) -> Predicted | None:

@@ -4,22 +4,23 @@ import contextlib
 import datetime
 import json
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+
+import jax
 
 from pse_jax.errors import WriteError
 from pse_jax.files import write_whole
+from pse_jax.runs.times import KINDS, read_times, summed
 
 logger = logging.getLogger(__name__)
 
-# What a run spends its time on: until the first batch is asked for; compiling the step; waiting for
-# data; computing steps; evaluating; waiting for a checkpoint.
-KINDS = ("start", "compile", "data", "step", "evaluate", "save")
 RECENT = 10  # windows of steps from whose pace the time left is computed
 WRITE_EVERY = 10.0  # seconds
+COMPILED = "/jax/core/compile/backend_compile_duration"  # what JAX calls it
 
 
 class Clock:
@@ -28,7 +29,7 @@ class Clock:
     def __init__(self, now: Callable[[], float] = time.perf_counter):
         self.now, self.kind, self.since = now, "start", now()
         self.seconds = dict.fromkeys(KINDS, 0.0)
-        self.counts = dict.fromkeys(KINDS, 0)  # how often each was entered by `during`
+        self.last = dict.fromkeys(KINDS, 0.0)  # seconds of the last `during`, without compiling
         self.windows: deque[tuple[float, int]] = deque(maxlen=RECENT)  # seconds and steps
         self.began, self.steps = (0.0, 0.0), 0  # of the window: its data and step; steps finished
         self.data_share = 0.0  # of the last window, spent waiting for data
@@ -42,17 +43,33 @@ class Clock:
     @contextlib.contextmanager
     def during(self, kind: str) -> Iterator[None]:
         """Within, the time belongs to `kind`; afterwards to what it belonged to before."""
-        before = self.kind
+        before, so_far = self.kind, self.seconds[kind]
         self.turn_to(kind)
         try:
             yield
         finally:
             self.turn_to(before)
-            self.counts[kind] += 1
+            self.last[kind] = self.seconds[kind] - so_far
 
-    def finished(self, steps: int = 1) -> None:
-        """So many more steps of the window are computed."""
-        self.steps += steps
+    @contextlib.contextmanager
+    def hearing_of_compilers(self) -> Iterator[None]:
+        """Within, the time in which JAX compiles in this thread belongs to "compile"."""
+        thread = threading.get_ident()
+
+        def heard(event: str, seconds: float, **_: object) -> None:
+            if event == COMPILED and threading.get_ident() == thread:
+                self.seconds[self.kind] -= seconds
+                self.seconds["compile"] += seconds
+
+        jax.monitoring.register_event_duration_secs_listener(heard)
+        try:
+            yield
+        finally:
+            jax.monitoring.unregister_event_duration_listener(heard)
+
+    def finished(self) -> None:
+        """One more step of the window is computed."""
+        self.steps += 1
 
     def close_window(self) -> None:
         """Ends a window of steps; one without a finished step says nothing."""
@@ -73,18 +90,15 @@ class Clock:
 
         Args:
             steps: to be taken, at the pace of the last windows.
-            others: how often something else is still to be done, at its mean duration up to now;
+            others: how often something else is still to be done, for as long as the last time;
                 what was never done yet counts as nothing, as nobody knows.
         """
-        if (pace := self.step_seconds) is None:
+        pace = self.step_seconds
+        if pace is None:
             return None
         if self.windows:
             pace = sum(seconds for seconds, _ in self.windows) / sum(n for _, n in self.windows)
-        return steps * pace + sum(n * (self.mean(kind) or 0.0) for kind, n in others.items())
-
-    def mean(self, kind: str) -> float | None:
-        """Seconds that something took on average; None if it was not done yet."""
-        return self.seconds[kind] / self.counts[kind] if self.counts[kind] else None
+        return steps * pace + sum(times * self.last[kind] for kind, times in others.items())
 
     def _window(self) -> tuple[float, float]:
         """Seconds for data and for steps in the present window."""
@@ -93,17 +107,13 @@ class Clock:
 
 
 class Times:
-    """times.json: the seconds of every process that has trained this run, and their sum.
-
-    {"seconds": {kind: s}, "sessions": [{"began": ISO 8601, "from_step", "to_step", "seconds"}]}
-    """
+    """Keeps the run's times.json, which has a session for every process that trained it."""
 
     def __init__(self, path: Path, clock: Clock, start: int):
         self.path, self.clock, self.start = path, clock, start
         self.sessions = read_times(path)["sessions"]
         self.began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.written = -WRITE_EVERY
-        self.failed = False
+        self.written, self.failed = float("-inf"), False
 
     def write(self, step: int, *, now: bool = False) -> None:
         """Writes the file, if it is some seconds old or if asked to; never ends a run."""
@@ -113,25 +123,10 @@ class Times:
         self.written = self.clock.since
         seconds = {kind: round(value, 3) for kind, value in self.clock.seconds.items()}
         span = {"began": self.began, "from_step": self.start, "to_step": step}
-        sessions = [*self.sessions, {**span, "seconds": seconds}]
-        content = {"seconds": _sum(sessions), "sessions": sessions}
+        content = summed([*self.sessions, {**span, "seconds": seconds}])
         try:
             write_whole(self.path, json.dumps(content, indent=2) + "\n", "the times")
         except (OSError, WriteError) as error:
             if not self.failed:
                 logger.error("the times of this run are not kept: %s", error)
             self.failed = True
-
-
-def read_times(path: Path) -> dict[str, Any]:
-    """What times.json holds; no session if it is missing or damaged."""
-    try:
-        content = json.loads(path.read_bytes())
-        sessions = [s for s in content["sessions"] if set(s["seconds"]) >= set(KINDS)]
-        return {"seconds": _sum(sessions), "sessions": sessions}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return {"seconds": dict.fromkeys(KINDS, 0.0), "sessions": []}
-
-
-def _sum(sessions: list[dict[str, Any]]) -> dict[str, float]:
-    return {kind: round(sum(s["seconds"][kind] for s in sessions), 3) for kind in KINDS}

@@ -66,7 +66,10 @@ def train(
     with run.writing():
         origin = resume.check_origin(run, from_checkpoint)
         run.check_claim(config, allow_change)
-        with progress.log_to(run.log if distributed.is_main() else None):
+        with (
+            progress.log_to(run.log if distributed.is_main() else None),
+            clock.hearing_of_compilers(),
+        ):
             logger.info("%-11s %s", "job", job.description())
             return _train(config, run, origin, allow_change, clock, Callbacks(callbacks))
 
@@ -75,6 +78,7 @@ def _new_state(
     config: Config, model: models.FCOS, sgd: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
     """The state that a run starts from: random, and what `model.init_from` names in its place."""
+    logger.info("initializing the model")
     create = jax.jit(
         lambda key: create_state(model, sgd, key), out_shardings=distributed.replicated(mesh)
     )
@@ -87,6 +91,7 @@ def _new_state(
 def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan, PixelCache]:
     """What to learn from and to be judged by, and all batches; the same in every process."""
     data = sources.locate(config.data)
+    logger.info("reading the annotations")
     train_set, val_set = sources.open_train(data), sources.open_split(data, "val")
     sources.check_categories(train_set.categories, val_set.categories, "the training data")
     check_agreement(

@@ -70,12 +70,14 @@ class Reporter:
 
     def waited_for(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The same batches, and the time spent waiting for each."""
+        logger.info("waiting for the first batch")
+        self.bar.set_postfix_str("waiting for the first batch")
+        self.clock.turn_to("step")
         while True:
             with self.clock.during("data"):
                 batch = next(batches, None)
             if batch is None:
                 return
-            self.clock.turn_to("step")
             yield batch
 
     @contextlib.contextmanager
@@ -88,7 +90,7 @@ class Reporter:
         self.compiled.add(shape)
         self._wait()
         number = f"{len(self.compiled)} of {len(self.plan.shapes_hw)}"
-        about = self.clock.mean("compile")
+        about = self.clock.last["compile"]
         guess = f" (about {progress.duration(about)})" if about else ""
         logger.info("compiling %s%s: the step for %dx%d images", number, guess, *shape[::-1])
         self.bar.set_postfix_str(f"compiling {number}{guess}")
@@ -244,4 +246,5 @@ class Reporter:
 
 
 def _is_ready(metrics: dict[str, Any]) -> bool:
-    return all(not isinstance(one, jax.Array) or one.is_ready() for one in metrics.values())
+    arrays = [one for one in metrics.values() if isinstance(one, jax.Array)]
+    return all(one.is_ready() for one in arrays)  # pyright: ignore[reportAttributeAccessIssue]

@@ -5,6 +5,7 @@ Imports nothing slow: a wrong flag or value is answered before JAX is loaded.
 
 import argparse
 import difflib
+import os
 import re
 import runpy
 import traceback
@@ -220,6 +221,7 @@ def run_of(options: argparse.Namespace, workdir: Place | None = None) -> "tuple[
 def prepare(config: Config) -> None:
     """Shows the log and turns on the cache of compiled programs."""
     logging.set_verbosity(logging.WARNING)  # Orbax logs every stage of a save at INFO
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own warnings: not before errors
     progress.show_log()
     if config.train.compilation_cache:
         from pse_jax import distributed

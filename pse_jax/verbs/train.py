@@ -10,6 +10,7 @@ To train from a state of another run, in a new folder, by default with that run'
 
 import argparse
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from pse_jax.addresses import Place, absolute
 from pse_jax.config import Config, leaves
 from pse_jax.errors import ConfigError
 from pse_jax.verbs import flags
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     from pse_jax.processes import stopping
 
     workdir, finished = options.workdir or Path("runs", config.name), None
+    logger.info("loading JAX and Orbax")
     with stopping.saving(lambda: newest(workdir)):
         from pse_jax.processes import job
         from pse_jax.training.loop import train

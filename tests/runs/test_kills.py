@@ -121,7 +121,10 @@ class Life:
 def rows_of(run: Run) -> list[dict]:
     """Of metrics.jsonl, but for how long a step took."""
     lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("images_per_second", "data_share")} for line in lines]
+    return [
+        {k: v for k, v in line.items() if k not in ("images_per_second", "data_share")}
+        for line in lines
+    ]
 
 
 def state_of(run: Run, mesh) -> restore.Saved:
