@@ -21,7 +21,7 @@ FLOORS = (
     ("weights",),
     ("detector",),
     ("report",),
-    ("postprocess",),
+    ("detections", "postprocess"),
     ("data",),
     ("config_checks",),  # the values that a loss may have are in the table of losses
     ("losses",),

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from PIL import Image
+from jaxtyping import Float, Int
+from PIL import Image, ImageDraw
 
 from pse_jax.categories import Categories
 from pse_jax.data.folder import leads_out
 from pse_jax.data.transforms import pixels_of
-from pse_jax.drawing import NEUTRAL, PALETTE, WHITE, draw_boxes
+from pse_jax.detections import Detections
+from pse_jax.drawing import DARK, NEUTRAL, PALETTE, WHITE, draw_boxes, font
 from pse_jax.errors import ResultsError
 from pse_jax.evaluation.arrays import GroundTruth, Results
 from pse_jax.files import is_regular
@@ -20,44 +21,94 @@ from pse_jax.files import is_regular
 BETTER, WORSE, TRUTH = PALETTE[0], PALETTE[1], WHITE  # of a pair of boxes on one object
 PAPER = "#eef0f3"  # around an image
 EXAMPLE = (520, 390)  # px, width and height of an example in report.html
+# Px of the longer side of a picture on a sheet: 20 cells of blood, each with its label, need 890.
+CELL, SMALLEST_CELL, LARGEST_CELL = 200, 400, 1280
 MARGIN = 0.18  # of the longer side of what an example shows, on each side
 
 
-def draw_detections(
+def beside_truth(
     image: Image.Image,
-    found: Any,
+    found: Detections,
+    truth_xyxy: Float[np.ndarray, "n 4"] | None,
+    truth_labels: Int[np.ndarray, " n"] | None,
     categories: Categories,
-    truth_xyxy: Float[np.ndarray, "n 4"],
     *,
-    threshold: float,
-    size: int,
+    title: str = "",
+    size: int = 0,
 ) -> Image.Image:
-    """A detector's `Detections`, in the colours of their classes, over the dashed ground truth.
+    """Detections and, dashed and to their left, the ground truth; each with a line of text above.
 
-    Boxes are in px of the image, `size` is the longer side of the picture.
+    Args:
+        image: upright, RGB.
+        found: all that is to be drawn.
+        truth_xyxy: px of the image; None: there is no ground truth, and one picture is all.
+        truth_labels: their numbers in the category table.
+        categories: the table.
+        title: the first words of the text, such as the image's name.
+        size: px of the longer side of each of both pictures; by default as large as the number of
+            objects asks for, `cell_size`.
     """
-    factor = size / max(image.size)
-    wh = (round(image.width * factor), round(image.height * factor))
-    found = found.above(threshold)
-    rows = [categories.ids.index(category) for category in found.category_ids]
-    return draw_boxes(
-        image.resize(wh, Image.Resampling.BICUBIC),
-        np.concatenate([found.boxes_xyxy, truth_xyxy]) * factor,
-        [f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True)],
-        rows + [NEUTRAL] * len(truth_xyxy),
-        dashed=[False] * len(found) + [True] * len(truth_xyxy),
-    )
+    objects = max(len(found), 0 if truth_xyxy is None else len(truth_xyxy))
+    factor = (size or cell_size(objects)) / max(image.size)
+    wh = (max(round(image.width * factor), 1), max(round(image.height * factor), 1))
+    image = image.resize(wh, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
+    title = f"{title}: " if title else ""
+    right = draw_boxes(image, found.boxes_xyxy * factor, found.labels, found.groups)
+    if truth_xyxy is None or truth_labels is None:
+        return captioned(right, f"{title}{len(found)} found")
+    names = [categories.names[label] for label in truth_labels.tolist()]
+    left = draw_boxes(image, truth_xyxy * factor, names, truth_labels.tolist(), dashed=True)
+    left = captioned(left, f"{title}{len(truth_xyxy)} objects, as annotated")
+    right = captioned(right, f"{len(found)} found")
+    both = Image.new("RGB", (left.width + 4 + right.width, left.height), "white")
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + 4, 0))
+    return both
 
 
-def sheet(pictures: Sequence[Image.Image], columns: int, gap: int = 10) -> Image.Image:
-    """Pictures side by side, row by row, each in the middle of a cell that holds the largest."""
-    width, height = (max(side) + gap for side in zip(*(p.size for p in pictures), strict=True))
-    rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
-    whole = Image.new("RGB", (columns * width + gap, rows * height + gap), "white")
-    for place, picture in enumerate(pictures):
-        x, y = place % columns * width, place // columns * height
-        x, y = x + (width + gap - picture.width) // 2, y + (height + gap - picture.height) // 2
-        whole.paste(picture, (x, y))
+def cell_size(objects: int) -> int:
+    """Px of the longer side of a picture on a sheet, on which so many objects can be told apart."""
+    return int(min(max(CELL * np.sqrt(objects), SMALLEST_CELL), LARGEST_CELL))
+
+
+def captioned(picture: Image.Image, text: str) -> Image.Image:
+    """The picture below a line of text, which is cut to its width."""
+    letters = font(13)
+    while text and letters.getlength(text) > picture.width - 4:
+        text = text[: -2 - text.endswith("…")].rstrip() + "…" if len(text) > 2 else ""
+    height = sum(letters.getmetrics()) + 4
+    whole = Image.new("RGB", (picture.width, picture.height + height), "white")
+    ImageDraw.Draw(whole).text((2, 2), text, fill=DARK, font=letters)
+    whole.paste(picture, (0, height))
+    return whole
+
+
+def sheet(
+    pictures: Sequence[Image.Image], columns: int = 0, gap: int = 10, width: int = 2400
+) -> Image.Image:
+    """Pictures of any sizes side by side, in rows that are `width` px wide or `columns` long.
+
+    A picture that is wider than that has a row of its own.
+    """
+    rows: list[list[Image.Image]] = []
+    left = 0
+    for picture in pictures:
+        full = len(rows[-1]) == columns if columns and rows else left + picture.width > width - gap
+        if full or not rows:
+            rows.append([])
+            left = gap
+        rows[-1].append(picture)
+        left += picture.width + gap
+    heights = [max(picture.height for picture in row) + gap for row in rows]
+    widths = [sum(picture.width + gap for picture in row) for row in rows]
+    whole = Image.new("RGB", (max(widths) + gap, sum(heights) + gap), "white")
+    y = gap
+    for row, height in zip(rows, heights, strict=True):
+        x = gap
+        for picture in row:
+            whole.paste(picture, (x, y + (height - gap - picture.height) // 2))
+            x += picture.width + gap
+        y += height
     return whole
 
 

@@ -2,44 +2,71 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageColor
+from PIL import Image
 
 from pse_jax.categories import Categories
-from pse_jax.detector import Detections
+from pse_jax.detections import Detections
 from pse_jax.drawing import PALETTE
 from pse_jax.report import pictures
-from pse_jax.report.pictures import TRUTH, crop, draw_detections, sheet
+from pse_jax.report.pictures import beside_truth, captioned, cell_size, crop, sheet
 from tests.test_drawing import where
 
 
-def test_detections_below_the_threshold_are_left_out_and_the_picture_is_resized():
-    found = Detections(
-        boxes_xyxy=np.array([[10.0, 10, 50, 50], [60.0, 10, 90, 50]], np.float32),
-        scores=np.array([0.9, 0.2], np.float32),
-        category_ids=np.array([7, 3]),
-        names=("kite", "dog"),
+def detections(scores=(0.9, 0.2)):
+    return Detections(
+        boxes_xyxy=np.array([[10.0, 10, 50, 40], [60.0, 10, 90, 40]], np.float32)[: len(scores)],
+        scores=np.array(scores, np.float32),
+        category_ids=np.array([7, 3])[: len(scores)],
+        names=("kite", "dog")[: len(scores)],
+        classes=np.array([1, 0])[: len(scores)],
     )
+
+
+def test_ground_truth_is_drawn_dashed_on_the_left_in_the_same_colours():
     categories = Categories((3, 7), ("dog", "kite"))
-    truth = np.array([[10, 10, 90, 40]], np.float32)
-    draw = lambda image: draw_detections(image, found, categories, truth, threshold=0.3, size=400)  # noqa: E731
-    picture = draw(Image.new("RGB", (100, 50)))
-    assert picture.size == (400, 200)
-    (x0, _, x1, y1), _ = where(picture, PALETTE[1])
-    assert abs(x0 - 40) <= 2 and abs(x1 - 199) <= 2 and y1 == 199
-    assert where(picture, TRUTH)[1].any()
-    assert not (np.asarray(picture) == ImageColor.getrgb(PALETTE[0])).all(axis=-1).any()
+    truth = np.array([[10, 10, 50, 40]], np.float32)
+    image = Image.new("RGB", (100, 50), "#777777")
+    picture = beside_truth(image, detections(), truth, np.array([1]), categories, size=400)
+    strip = picture.height - 200
+    assert picture.width == 804 and 10 < strip < 30
+    kite, dog = (where(picture, PALETTE[k])[1] for k in (1, 0))
+    assert not dog[:, :402].any() and dog[:, 404:].any()
+    for left, whole in ((0, False), (404, True)):  # the left edge of the kite's box
+        line = kite[strip + 48 : strip + 152, left + 40]
+        assert line.all() == whole and line.any()
+
+
+def test_without_ground_truth_there_is_one_picture():
+    categories = Categories((3, 7), ("dog", "kite"))
+    image = Image.new("RGB", (100, 50), "#777777")
+    picture = beside_truth(image, detections(), None, None, categories, title="a.jpg")
+    assert picture.width == 400
+    nothing = detections(())
+    assert beside_truth(image, nothing, None, None, categories, size=64).width == 64
+
+
+def test_crowded_photos_get_larger_cells():
+    sizes = [cell_size(n) for n in (0, 1, 4, 9, 20, 100)]
+    assert sizes == [400, 400, 400, 600, 894, 1280]
+
+
+def test_a_caption_is_cut_to_the_width():
+    picture = captioned(Image.new("RGB", (60, 20)), "a very long name of a file.jpg: 7 found")
+    assert picture.width == 60
+    assert captioned(Image.new("RGB", (1, 20)), "abc").width == 1
 
 
 def test_a_sheet_holds_every_picture():
     colours = ("#ff0000", "#00ff00", "#0000ff")
     sizes = ((40, 30), (30, 40), (40, 40))
     made = [Image.new("RGB", wh, c) for wh, c in zip(sizes, colours, strict=True)]
-    whole = sheet(made, 2, gap=10)
-    assert whole.size == (110, 110)
-    for (width, height), colour in zip(sizes, colours, strict=True):
-        (x0, y0, x1, y1), mask = where(whole, colour)
-        assert (x1 - x0 + 1, y1 - y0 + 1) == (width, height) and mask.sum() == width * height
+    for whole in (sheet(made, 2, gap=10), sheet(made, gap=10, width=100)):
+        assert whole.size == (100, 110)
+        for (width, height), colour in zip(sizes, colours, strict=True):
+            (x0, y0, x1, y1), mask = where(whole, colour)
+            assert (x1 - x0 + 1, y1 - y0 + 1) == (width, height) and mask.sum() == width * height
     assert sheet(made[:1], 4, gap=10).size == (60, 50)
+    assert sheet(made, gap=10, width=10).size == (60, 150)  # each wider than the sheet
 
 
 def test_the_window_is_a_square_around_all_boxes():
