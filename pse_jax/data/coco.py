@@ -121,6 +121,19 @@ def load_ground_truth(annotations: str | os.PathLike | Mapping[str, Any]) -> Gro
     return _ground_truth(source, instances(content, source))[0]
 
 
+def load_sizes(annotations: str | os.PathLike | Mapping[str, Any]) -> Float[np.ndarray, "n 2"]:
+    """Height and width of each image by ascending id, NaN where they are not numbers.
+
+    Raises:
+        DataError: as `load`.
+    """
+    source, content = read_json(annotations, "annotations")
+    rows = sorted(instances(content, source)["images"], key=lambda row: row["id"])
+    sides = [[row.get(key) for key in ("height", "width")] for row in rows]
+    plain = [[v if isinstance(v, int | float) else np.nan for v in pair] for pair in sides]
+    return np.array(plain, np.float64).reshape(-1, 2)
+
+
 def load_categories(annotations: str | os.PathLike) -> Categories:
     """The category table of a file in COCO's format.
 

@@ -15,9 +15,10 @@ BACKGROUND = "background"
 class Confusion:
     """A row for the class of the object, a column for that of the detection; background is last.
 
-    Dimension letters: c classes, k = c + 1. `counts[i, j]` objects of class i were found as class j. The last column counts the objects that
+    `counts[i, j]` objects of class i were found as class j. The last column counts the objects that
     were missed, the last row the detections that lie on no object; the last cell is 0. So the rows
-    sum to the objects of each class, and the columns to its detections.
+    sum to the objects of each class, and the columns to its detections. Dimension letters: c
+    classes, k = c + 1.
     """
 
     names: tuple[str, ...]  # of the classes

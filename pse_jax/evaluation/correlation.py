@@ -6,6 +6,7 @@ from scipy import stats
 from pse_jax.evaluation.arrays import Floats
 
 COEFFICIENTS = ("PCC", "SCC", "KCC")
+FEWEST = 10  # detections: a correlation of fewer says little, and reports mark it
 
 
 def correlations(scores: Floats, ious: Floats) -> dict[str, float]:

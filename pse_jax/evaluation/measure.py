@@ -110,6 +110,7 @@ def class_table(examined: Examined, per_class_ap: Mapping[str, float]) -> list[d
                 "name": name,
                 "objects": int(examined.objects[index]),
                 "detections": int(mine.sum()),
+                "true_positives": int((mine & correct).sum()),
                 "AP": per_class_ap[name],
                 **correlations(found.scores[mine], examined.ious[mine]),
                 "rho_cls": float(rho[index]),

@@ -5,19 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from pse_jax.errors import ResultsError
-from pse_jax.evaluation import calibration, measure, tide
-from pse_jax.evaluation.arrays import xywh_to_xyxy
+from pse_jax.evaluation import calibration, measure, tide, worst
+from pse_jax.evaluation.arrays import Bools
 from pse_jax.evaluation.coco import METRICS, evaluate_coco
+from pse_jax.evaluation.confusion import Confusion, confusion_matrix
 from pse_jax.evaluation.measure import Examined, nan_mean, ratio
 from pse_jax.evaluation.oracles import oracles
 from pse_jax.evaluation.ranking import worst_pairs
 
+OF_EACH_KIND = 4  # examples of a kind of error, at most
+
 
 def summarise(examined: Examined, examples: int) -> dict[str, Any]:
-    """All numbers, with so many examples of worst-ranked pairs; NaN where undefined.
+    """All numbers, with so many worst images and worst-ranked pairs; NaN where undefined.
 
     `calibration` is None where scores are not probabilities.
     """
@@ -25,6 +27,11 @@ def summarise(examined: Examined, examples: int) -> dict[str, Any]:
     classes = measure.class_table(examined, plain["per_class"])
     found = examined.detections
     pairs = worst_pairs(examined.best, found.image, found.scores, examined.ious, examples)
+    limits = np.array([row["threshold"] for row in classes])
+    above = found.scores >= limits[found.category]  # False where no threshold helps
+    confused = confusion_matrix(
+        examined.ground_truth, found, threshold=limits, pairs=examined.pairs
+    )
     try:
         calibrated, note = measure.calibrate(examined), None
     except ResultsError as error:
@@ -42,9 +49,12 @@ def summarise(examined: Examined, examples: int) -> dict[str, Any]:
         "ranking": _ranking(examined, classes),
         "calibration": calibrated,
         "calibration_note": note,
-        "errors": _errors(examined, classes),
+        "errors": _errors(examined, above),
+        "confusion": _confusion(confused),
         "threshold": _threshold(examined, classes),
         "classes": classes,
+        "worst_images": worst.worst_images(examined, above, examples),
+        "worst_errors": worst.worst_errors(examined, above, min(examples, OF_EACH_KIND)),
         "examples": [_example(examined, *pair) for pair in pairs],
     }
 
@@ -83,20 +93,25 @@ def _ranking(examined: Examined, classes: list[dict[str, Any]]) -> dict[str, Any
     }
 
 
-def _errors(examined: Examined, classes: list[dict[str, Any]]) -> dict[str, Any]:
+def _errors(examined: Examined, above: Bools) -> dict[str, Any]:
     """Counts at every score and above each class's best threshold, and the AP50 of each fix."""
-    truth, found, breakdown = examined.ground_truth, examined.detections, examined.breakdown
-    limits = np.array([row["threshold"] for row in classes])
-    above = found.scores >= np.where(np.isnan(limits), np.inf, limits)[found.category]
-    hit = np.zeros(len(breakdown.missed), bool)
-    target = breakdown.target[above]
-    hit[target[target >= 0]] = True
+    breakdown = examined.breakdown
     missed = {"missed": int(breakdown.missed.sum())}
-    missed_above = {"missed": int((~hit & ~truth.crowd).sum())}
+    missed_above = {"missed": int(worst.missed_above(examined, above).sum())}
     return {
         "counts": breakdown.counts() | missed,
         "counts_at_best_threshold": breakdown.counts(above) | missed_above,
-        "delta_ap50": tide.delta_ap50(truth, found, breakdown),
+        "delta_ap50": tide.delta_ap50(examined.ground_truth, examined.detections, breakdown),
+    }
+
+
+def _confusion(matrix: Confusion) -> dict[str, Any]:
+    """The matrix at each class's best threshold; rows are objects, columns detections."""
+    return {
+        "labels": matrix.labels,
+        "counts": matrix.counts,
+        "below_threshold": matrix.below,
+        "ignored": matrix.ignored,
     }
 
 
@@ -116,7 +131,7 @@ def _example(examined: Examined, better: int, worse: int) -> dict[str, Any]:
             "index": index,
             "score": float(found.scores[index]),
             "iou": float(examined.ious[index]),
-            "box_xyxy": _corners(found.boxes_xywh[index]),
+            "box_xyxy": worst.corners(found.boxes_xywh[index]),
         }
         for name, index in (("better_box", better), ("better_score", worse))
     }
@@ -124,10 +139,6 @@ def _example(examined: Examined, better: int, worse: int) -> dict[str, Any]:
         "image_id": int(truth.image_ids[image]),
         "file_name": truth.image_names[image],
         "class": truth.categories.names[int(found.category[better])],
-        "object_xyxy": _corners(truth.boxes_xywh[int(examined.best[better])]),
+        "object_xyxy": worst.corners(truth.boxes_xywh[int(examined.best[better])]),
         **sides,
     }
-
-
-def _corners(box_xywh: Float[np.ndarray, "4"]) -> list[float]:
-    return xywh_to_xyxy(box_xywh[None])[0].tolist()

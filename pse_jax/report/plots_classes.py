@@ -57,9 +57,9 @@ def confusion(matrix: Confusion) -> Figure:
         line(size - 1, color=INK, lw=0.8)
     letters = 8.5 if few else max(3.2, 330 / size * side / 5.4 / 2)
     names = [_short(name, 16) for name in matrix.names]
-    places, style = np.arange(size) + 0.5, {"fontsize": letters}
-    axes.set_xticks(places, [*names, "missed"], rotation=90 if size > 6 else 0, **style)
-    axes.set_yticks(places, [*names, "background"], **style)
+    places, turn = np.arange(size) + 0.5, 90 if size > 6 else 0
+    axes.set_xticks(places, [*names, "missed"], rotation=turn, fontsize=letters)
+    axes.set_yticks(places, [*names, "background"], fontsize=letters)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if few:

@@ -6,8 +6,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pse_jax.evaluation.coco import METRICS
-from pse_jax.evaluation.correlation import COEFFICIENTS
+from pse_jax.evaluation.correlation import COEFFICIENTS, FEWEST
 from pse_jax.evaluation.tide import ERRORS
 
 # Headings of the columns that are not called as their key is.
@@ -15,6 +17,10 @@ HEADINGS = {"detections": "dets", "inversion_rate": "inverted", "LaECE": "LaECE0
             "threshold": "thresh.", "f1": "F1"}  # fmt: skip
 CLASS_COLUMNS = ("objects", "detections", "AP", *COEFFICIENTS, "rho_cls", "inversion_rate",
                  "LaECE", "threshold", "f1")  # fmt: skip
+# What a correlation is taken over, which decides whether it says anything.
+SIZES = dict.fromkeys(COEFFICIENTS, ("count", "detections")) | {"rho_cls": ("true_positives",)}
+MARK = "*"
+MISTAKES = 12  # rows of the table of confusions
 RANKING = {
     "rho_img": "rho_img, mean over images",
     "rho_cls": "rho_cls, mean over classes",
@@ -31,12 +37,15 @@ class Table:
     title: str
     header: list[str]
     rows: list[list[str]]
+    note: str = ""  # below the table
+    data: Sequence[Sequence[Any]] = ()  # header and rows for programs, where the cells are not that
 
     def __str__(self) -> str:
         """Columns below the title, the first aligned to the left and the others to the right."""
         head, *lines = align([self.header, *self.rows], [False] + [True] * (len(self.header) - 1))
         lines = [head, ["-" * len(cell) for cell in head], *lines]
-        return "\n".join([self.title, "", *("  ".join(line).rstrip() for line in lines)])
+        note = [textwrap.fill(self.note, 100)] if self.note else []
+        return "\n".join([self.title, "", *("  ".join(line).rstrip() for line in lines), *note])
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[list[str]]:
@@ -92,6 +101,7 @@ def tables(summary: dict[str, Any]) -> dict[str, Table | str]:
         "ranking": _values("Ranking within images and classes", RANKING, summary["ranking"]),
         "calibration": calibration,
         "errors": _errors(summary["errors"]),
+        "confusion": _confusion(summary["confusion"]),
         "classes": _table("Classes", "class", CLASS_COLUMNS, by_class),
         "threshold": _table(title, "threshold", ("score", "f1", "precision", "recall"), thresholds),
     }
@@ -102,13 +112,24 @@ def _table(
 ) -> Table:
     """The values that rows have under some keys: AP in percent, nothing for what a row lacks."""
 
-    def cell(key: str, value: Any) -> str:
+    def cell(key: str, row: Mapping[str, Any]) -> str:
+        value = row.get(key, "")
         if isinstance(value, str):
             return value
-        return percent(value) if key.startswith("AP") else number(value)
+        text = percent(value) if key.startswith("AP") else number(value)
+        return text + MARK * (text != "-" and _is_few(key, row))
 
-    cells = [[name, *(cell(k, row.get(k, "")) for k in keys)] for name, row in rows.items()]
-    return Table(title, [first, *(HEADINGS.get(key, key) for key in keys)], cells)
+    cells = [[name, *(cell(key, row) for key in keys)] for name, row in rows.items()]
+    marked = any(text.endswith(MARK) for line in cells for text in line[1:])
+    note = f"{MARK} of fewer than {FEWEST} detections: a correlation that says little" * marked
+    header = [first, *(HEADINGS.get(key, key) for key in keys)]
+    data = [[first, *keys], *([name, *map(row.get, keys)] for name, row in rows.items())]
+    return Table(title, header, cells, note, data)
+
+
+def _is_few(key: str, row: Mapping[str, Any]) -> bool:
+    """Whether it is a correlation of a handful of detections."""
+    return any(row.get(size, FEWEST) < FEWEST for size in SIZES.get(key, ()))
 
 
 def _values(title: str, names: Mapping[str, str], values: Mapping[str, Any]) -> Table:
@@ -126,11 +147,13 @@ def _oracles(rungs: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _coco(numbers: Mapping[str, float]) -> Table:
-    """Four metrics per row."""
+    """Four metrics per row; for programs one."""
     cells = [(name, percent(numbers[name])) for name in METRICS]
-    header = ["", "all", "", "by size", "", "recall", "", "by size"]
+    heads = ("precision", "precision by size", "recall", "recall by size")
+    header = [text for head in heads for text in (head, "%")]
     rows = [[text for cell in cells[row::3] for text in cell] for row in range(3)]
-    return Table("COCO metrics (%)", header, rows)
+    data = [["metric", "value"], *([name, numbers[name]] for name in METRICS)]
+    return Table("COCO metrics", header, rows, data=data)
 
 
 def _errors(content: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -146,6 +169,24 @@ def _errors(content: Mapping[str, Mapping[str, Any]]) -> Table:
     return _table(
         "Errors, TIDE's kinds (above thresh.: each class's best)", "kind", [*columns], rows
     )
+
+
+def _confusion(content: Mapping[str, Any]) -> Table:
+    """The classes that are taken for each other most often; for programs the whole matrix."""
+    labels, counts = content["labels"], np.asarray(content["counts"])
+    wrong = np.array(counts[:-1, :-1])
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[: min(MISTAKES, np.count_nonzero(wrong))]
+    rows = []
+    for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True):
+        share = wrong[i, j] / counts[i].sum()
+        rows.append([f"{labels[i]} as {labels[j]}", number(int(wrong[i, j])), percent(share)])
+    missed, stray = int(counts[:, -1].sum()), int(counts[-1].sum())
+    note = f"Besides, {missed:,} objects are missed and {stray:,} detections lie on no object."
+    data = [["object", *labels[:-1], "missed"]]
+    data += [[label, *row] for label, row in zip(labels, counts.tolist(), strict=True)]
+    header = ["object, detected as", "count", "% of the class"]
+    return Table("Classes taken for each other", header, rows, note, data)
 
 
 def evaluation(numbers: dict[str, Any]) -> str:

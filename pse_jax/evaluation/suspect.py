@@ -1,0 +1,124 @@
+"""Results that nearly nothing can be right in: is it the box format, the scale or the class ids?
+
+Asked before anything is measured, because every number of such a file is an accident.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float
+from scipy import optimize
+
+from pse_jax.evaluation.arrays import GroundTruth, Results
+from pse_jax.evaluation.matching import Pairs, best_of, overlaps, own_class, reaches, select
+
+FEW = 0.05  # of what could match: fewer is suspicious
+CLEAR = 0.2  # of what could match: as many explain it, if they are also five times as many
+IOU = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspicion:
+    """What a results file seems to hold, in words, and whether another reading explains it."""
+
+    text: str
+    explained: bool
+
+
+def suspect(
+    truth: GroundTruth, found: Results, sizes_hw: Float[np.ndarray, "i 2"] | None = None
+) -> Suspicion | None:
+    """What is wrong with the boxes or the classes of all results, or None.
+
+    Args:
+        truth: of the data set.
+        found: on it.
+        sizes_hw: px, of each image, to try coordinates that are parts of its sides; NaN where
+            unknown.
+    """
+    pairs = overlaps(truth, found, same_class=False)
+    possible = min(len(found), int((~truth.crowd).sum()))
+    now = _matching(truth, found, pairs)
+    if now >= FEW * possible:
+        return _wrong_classes(truth, found, pairs, now)
+    best, name = 0, ""
+    for other_name, boxes in _readings(found, sizes_hw):
+        usable = (boxes[:, 2:] >= 0).all(axis=1)
+        other = dataclasses.replace(found, boxes_xywh=np.where(usable[:, None], boxes, 0.0))
+        count = _matching(truth, other, overlaps(truth, other, same_class=False))
+        if count > best:
+            best, name = count, other_name
+    total = f"{len(found):,}"
+    few = f"{now:,} of {total} detections overlap any object (IoU 0.5 or more)"
+    if best >= CLEAR * possible and best >= 5 * now:
+        text = f"boxes look like {name}: only {few}; read so, {best:,} would"
+        return Suspicion(f"{text}. COCO's results hold [x, y, width, height] in pixels", True)
+    text = (
+        f"only {few}: are these results and these annotations of the same images, and their boxes "
+        "[x, y, width, height] in pixels of the original image?"
+    )
+    return Suspicion(text, False)
+
+
+def _matching(truth: GroundTruth, found: Results, pairs: Pairs) -> int:
+    """How many detections have IoU 0.5 with an object of any class."""
+    regular = select(pairs, ~truth.crowd[pairs.object] & reaches(pairs, IOU))
+    return len(np.unique(regular.detection))
+
+
+def _readings(
+    found: Results, sizes_hw: Float[np.ndarray, "i 2"] | None
+) -> Iterator[tuple[str, Float[np.ndarray, "d 4"]]]:
+    """Other meanings of the four numbers, and the xywh in pixels that they would stand for."""
+    scales = {"": np.ones((len(found), 4))}
+    if sizes_hw is not None:
+        scale = np.tile(sizes_hw[found.image][:, ::-1], 2)
+        scales["normalised "] = np.where(np.isnan(scale), 0.0, scale)
+    for words, scale in scales.items():
+        boxes = found.boxes_xywh * scale
+        low, second = boxes[:, :2], boxes[:, 2:]
+        forms = {
+            "xywh": boxes,
+            "xyxy": np.concatenate([low, second - low], axis=1),
+            "cxcywh (centre and size)": np.concatenate([low - second / 2, second], axis=1),
+            "yxyx": np.concatenate([low, second - low], axis=1)[:, [1, 0, 3, 2]],
+        }
+        for form, xywh in forms.items():
+            if words or form != "xywh":
+                yield words + form, xywh
+
+
+def _wrong_classes(
+    truth: GroundTruth, found: Results, pairs: Pairs, now: int
+) -> Suspicion | None:
+    """Boxes that fit objects of nearly always another class, which one renaming explains."""
+    classes = len(truth.categories)
+    regular = select(pairs, ~truth.crowd[pairs.object] & reaches(pairs, IOU))
+    rows = np.unique(regular.detection)
+    same = len(np.unique(select(regular, own_class(truth, found, regular)).detection))
+    if classes < 2 or same >= CLEAR * now:
+        return None
+    nearest, _ = best_of(regular, len(found))
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, (found.category[rows], truth.category[nearest[rows]]), 1)
+    _, renamed = optimize.linear_sum_assignment(-table)
+    better = int(table[np.arange(classes), renamed].sum())
+    if better < max(5 * same, 0.6 * now):
+        return None
+    ids = truth.categories.ids
+    names = truth.categories.names
+    used = np.argsort(-table.max(axis=1), kind="stable")[:3]
+    pairs_text = ", ".join(
+        f"{ids[k]} ({names[k]}) lies on {ids[renamed[k]]} ({names[renamed[k]]})"
+        for k in used.tolist()
+        if table[k].any()
+    )
+    steps = {int(renamed[k]) - k for k in range(classes) if table[k].any()}
+    off = "off by one" if steps in ({1}, {-1}) else "mixed up"
+    text = (
+        f"category ids look {off}: only {same:,} of the {now:,} detections that fit an object have "
+        f"its class, with the ids renamed {better:,} would; {pairs_text}. Map the detector's class "
+        "numbers to the category ids of the annotations"
+    )
+    return Suspicion(text, True)
