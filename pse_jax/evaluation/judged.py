@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from pse_jax.evaluation.arrays import Bools, Floats, GroundTruth, Results
 from pse_jax.evaluation.calibration import Operating, best_threshold
-from pse_jax.evaluation.matching import Matches, Pairs, best_of, match, overlaps
+from pse_jax.evaluation.matching import Matches, best_of, match, overlaps, select
 from pse_jax.evaluation.precision import object_counts
 
 
@@ -48,9 +48,7 @@ def judge(step: int, numbers: dict[str, Any], truth: GroundTruth, found: Results
     """Matches the detections of an evaluation with the objects, and finds the best thresholds."""
     pairs = overlaps(truth, found, same_class=True)
     matches = match(truth, found, pairs)
-    keep = ~truth.crowd[pairs.object]
-    regular = Pairs(pairs.detection[keep], pairs.object[keep], pairs.iou[keep])
-    ious = best_of(regular, len(found))[1]
+    ious = best_of(select(pairs, ~truth.crowd[pairs.object]), len(found))[1]
     counted, objects = ~matches.ignored, object_counts(truth)
     category, scores = found.category[counted], found.scores[counted]
     correct = matches.correct[counted]

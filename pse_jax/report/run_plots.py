@@ -13,7 +13,7 @@ from pse_jax.report.style import BLUE, COLOURS, GREY, INK, ORANGE, styled
 
 POINTS = 500  # of a curve; more rows than these are averaged in groups
 BARS = 30  # classes of the bar chart, the most frequent
-Series = tuple[Float[np.ndarray, "r"], Float[np.ndarray, "r"]]  # steps and values
+Series = tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]  # steps and values
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

@@ -12,10 +12,10 @@ from pse_jax.drawing import draw_boxes
 from pse_jax.errors import ImageError
 from pse_jax.evaluation.arrays import xywh_to_xyxy
 from pse_jax.evaluation.judged import Judged, choose_images, image_scores
-from pse_jax.report.pictures import sheet
+from pse_jax.report.pictures import cell_size, sheet
 
-SIDE = 480  # px, the longer side of a drawn image
-SCALE = 1.5  # of lines and letters, as the page shows an image at about half this size
+LARGEST = 800  # px, the longer side of a drawn image
+SCALE, FEW = 1.5, 8  # larger lines and letters where there are so few objects: images are small
 EACH = 4  # images of a kind
 
 
@@ -56,18 +56,20 @@ def _draw(
     rows = np.flatnonzero((found.image == i) & (found.scores >= judged.threshold))
     rows = rows[np.argsort(-found.scores[rows], kind="stable")]
     boxes, labels = dataset.boxes_of(i)
-    factor = SIDE / max(image.size)
+    objects = max(len(rows), len(boxes))
+    scale = SCALE if objects <= FEW else 1.0
+    factor = min(cell_size(objects), LARGEST) / max(image.size)
     wh = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     image = image.resize(wh, Image.Resampling.BICUBIC)
     truth = draw_boxes(
-        image, boxes * factor, [names[k] for k in labels], labels.tolist(), dashed=True, scale=SCALE
+        image, boxes * factor, [names[k] for k in labels], labels.tolist(), dashed=True, scale=scale
     )
     drawn = draw_boxes(
         image,
         xywh_to_xyxy(found.boxes_xywh[rows]) * factor,
         [f"{names[found.category[k]]} {found.scores[k]:.2f}" for k in rows],
         found.category[rows].tolist(),
-        scale=SCALE,
+        scale=scale,
     )
     return truth, drawn
 

@@ -94,7 +94,7 @@ def write(
     shown = showcase.showcase(judged, val_set) if judged and val_set and len(judged.found) else []
     facts = run_page.RunFacts(
         config=config,
-        folder=named(str(run.folder.absolute())),
+        folder=named(str(run.folder)),
         rows=rows,
         numbers=numbers,
         judged=judged,
@@ -174,7 +174,7 @@ def _about(
 ) -> dict[str, str]:
     """What the run is, one fact a line."""
     job = _json(run.job_file)
-    facts = {"folder": named(str(run.folder.absolute()))}
+    facts = {"folder": named(str(run.folder))}
     if train_set:
         facts["training data"] = f"{train_set.source}: {len(train_set):,} images"
     if val_set:
@@ -192,13 +192,15 @@ def _commands(
     run: Run, numbers: Mapping[str, Any] | None, val_set: Dataset | None
 ) -> dict[str, str]:
     """What to type to go on with the run, or with what it has learnt."""
-    folder = named(str(run.folder.absolute()))
+    folder = named(str(run.folder))
     where = shlex.quote(folder)
     again = _json(run.job_file).get("command")
     verb = "python -m pse_jax"
     commands = {}
-    if isinstance(again, str):
-        commands["Resume it, or train for more steps (--config.optimizer.steps=N)"] = again
+    resume = f"python train.py --config CONFIG --workdir {where}"
+    commands["Resume it, or train for more steps (--config.optimizer.steps=N)"] = (
+        again if isinstance(again, str) else resume
+    )
     commands |= {
         "Find the objects in your own images": f"{verb} predict --workdir {where} IMAGE_OR_FOLDER",
         "Use it in Python": f"import pse_jax\ndetector = pse_jax.load({folder!r})\n"
@@ -208,7 +210,7 @@ def _commands(
         "Make this page anew": f"{verb} report --workdir {where}",
     }
     if numbers is not None and val_set is not None:
-        file = shlex.quote(named(str(detections_file(run.folder.absolute(), numbers["step"]))))
+        file = shlex.quote(named(str(detections_file(run.folder, numbers["step"]))))
         truth = shlex.quote(val_set.source)
         commands["Calibration, kinds of errors, worst-ranked pairs"] = (
             f"{verb} analyze --annotations {truth} --detections {file}"
