@@ -45,6 +45,20 @@ class Examined:
         """How many objects each class has, crowds aside."""
         return object_counts(self.ground_truth)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How much there is of everything."""
+        truth, found = self.ground_truth, self.detections
+        return {
+            "images": len(truth.image_ids),
+            "images_without_detections": len(truth.image_ids) - len(np.unique(found.image)),
+            "classes": len(truth.categories.ids),
+            "objects": int((~truth.crowd).sum()),
+            "crowds": int(truth.crowd.sum()),
+            "detections": len(found),
+            "ignored": int(self.matches.ignored.sum()),
+        }
+
 
 def examine(ground_truth: GroundTruth, detections: Results) -> Examined:
     """Matches detections with objects; ResultsError if there is nothing to analyse."""

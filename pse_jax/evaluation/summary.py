@@ -41,7 +41,7 @@ def summarise(examined: Examined, examples: int) -> dict[str, Any]:
             "annotations": Path(examined.ground_truth.source).name,
             "detections": Path(examined.detections.source).name,
         },
-        "counts": _counts(examined),
+        "counts": examined.counts,
         "coco": {name: plain[name] for name in METRICS},
         "oracles": {"plain": {name: plain[name] for name in ("AP", "AP50", "AP75")}}
         | oracles(examined),
@@ -56,19 +56,6 @@ def summarise(examined: Examined, examples: int) -> dict[str, Any]:
         "worst_images": worst.worst_images(examined, above, examples),
         "worst_errors": worst.worst_errors(examined, above, min(examples, OF_EACH_KIND)),
         "examples": [_example(examined, *pair) for pair in pairs],
-    }
-
-
-def _counts(examined: Examined) -> dict[str, int]:
-    truth, found = examined.ground_truth, examined.detections
-    return {
-        "images": len(truth.image_ids),
-        "images_without_detections": len(truth.image_ids) - len(np.unique(found.image)),
-        "classes": len(truth.categories.ids),
-        "objects": int((~truth.crowd).sum()),
-        "crowds": int(truth.crowd.sum()),
-        "detections": len(found),
-        "ignored": int(examined.matches.ignored.sum()),
     }
 
 

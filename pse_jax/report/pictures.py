@@ -159,7 +159,27 @@ def draw_example(folder: Path, example: Mapping[str, Any], exif: str) -> bytes:
     boxes = np.array([example["object_xyxy"], worse["box_xyxy"], better["box_xyxy"]])
     labels = [f"IoU {side['iou']:.2f}, score {side['score']:.2f}" for side in (worse, better)]
     image = Image.fromarray(pixels_of(folder / example["file_name"], exif))
-    picture = draw_pair(image, boxes, EXAMPLE, labels=["", *labels], scale=1.4)
+    return _jpeg(draw_pair(image, boxes, EXAMPLE, labels=["", *labels], scale=1.4))
+
+
+def draw_error(folder: Path, error: Mapping[str, Any], exif: str) -> bytes:
+    """A wrong detection and the object nearest to it, dashed, as a JPEG file."""
+    found, target = error["detection"], error["object"]
+    sides = [(side, group) for side, group in ((found, 1), (target, NEUTRAL)) if side]
+    labels = [side["class"] for side, _ in sides]
+    if found:
+        labels[0] = f"{found['class']} {found['score']:.2f}"
+    boxes = np.array([side["box_xyxy"] for side, _ in sides])
+    groups = [group for _, group in sides]
+    image = Image.fromarray(pixels_of(folder / error["file_name"], exif))
+    picture, boxes = crop(image, boxes, EXAMPLE)
+    dashed = [group == NEUTRAL for group in groups]
+    # The object is drawn on top: the other box often hides it.
+    columns = (labels[::-1], groups[::-1])
+    return _jpeg(draw_boxes(picture, boxes[::-1], *columns, dashed=dashed[::-1], scale=1.4))
+
+
+def _jpeg(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=85)
     return stream.getvalue()
@@ -168,13 +188,13 @@ def draw_example(folder: Path, example: Mapping[str, Any], exif: str) -> bytes:
 def check_images(
     folder: Path, ground_truth: GroundTruth, detections: Results, outside: bool = False
 ) -> None:
-    """Raises `ResultsError` unless every image with a detection is in the folder.
+    """Raises `ResultsError` unless every image with a detection or an object is in the folder.
 
     With `outside`, file names may also lead out of it.
     """
     if not folder.is_dir():
         raise ResultsError(f"--images {folder}: no such folder")
-    used = sorted(set(detections.image.tolist()))
+    used = np.union1d(detections.image, ground_truth.image).tolist()
     out = [i for i in used if not outside and leads_out(ground_truth.image_names[i])]
     if out:
         raise ResultsError(

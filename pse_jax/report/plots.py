@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from pse_jax.evaluation import calibration
 from pse_jax.evaluation.tide import ERRORS
@@ -23,6 +23,16 @@ def _figure(height: float, rows: int = 1, columns: int = 1, **more: Any) -> tupl
     return figure, figure.subplots(rows, columns, **more)
 
 
+def _legend(figure: Figure) -> None:
+    """One legend above the axes, where it hides nothing."""
+    handles, labels = [], []
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.append(handle)
+            labels.append(label)
+    figure.legend(handles, labels, loc="outside upper left", ncols=2 if len(labels) == 4 else 3)
+
+
 def density(
     axes: Axes,
     counts: Float[np.ndarray, "s i"],
@@ -33,7 +43,12 @@ def density(
     """Paints how many detections have which score and IoU, and a bar of the colours beside it."""
     shown, norm = np.ma.masked_equal(counts.T, 0), LogNorm(1, max(counts.max(), 2))
     mesh = axes.pcolormesh(score_edges, iou_edges, shown, cmap=COUNTS, norm=norm, rasterized=True)
-    return axes.figure.colorbar(mesh, ax=axes, pad=0.02, **colorbar)
+    bar = axes.figure.colorbar(mesh, ax=axes, pad=0.02, **colorbar)
+    subs = (1, 2, 5) if counts.max() < 100 else (1,)
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=subs))
+    bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    return bar
 
 
 @styled(grid=True)
@@ -52,7 +67,7 @@ def scatter(scores: Float[np.ndarray, "d"], ious: Float[np.ndarray, "d"]) -> Fig
         axes.plot([0, 1], [0, 1], label="score = IoU", **DASHED)
     axes.set(xlabel="score", ylabel="IoU with the best object of its class")
     axes.set(xlim=(low, high), ylim=(0, 1))
-    axes.legend(loc="upper left")
+    _legend(figure)
     return figure
 
 
@@ -67,7 +82,7 @@ def reliability(bins: dict[str, Any]) -> Figure:
     top.plot(centres, precision, "o", ms=3.5, color=ORANGE, label="precision at IoU 0.5")
     top.plot([0, 1], [0, 1], label="calibrated", **DASHED)
     top.set(ylabel="mean IoU", xlim=(0, 1), ylim=(0, 1.03))
-    top.legend(loc="upper left")
+    _legend(figure)
     bottom.bar(centres, count, width * 0.9, color=GREY)
     bottom.set(xlabel="score", ylabel="detections", yscale="log", ylim=(0.8, None))
     bottom.yaxis.set_minor_formatter(NullFormatter())
@@ -85,9 +100,9 @@ def ladder(oracles: dict[str, Any]) -> Figure:
         bars = axes.bar(spots, values, 0.25, color=colour, label=metric)
         axes.bar_label(bars, fmt="%.1f", padding=2)
     axes.set_xticks(range(3), ["as they are", "scores in\norder of IoU", "score := IoU"])
-    axes.set(ylabel="%", ylim=(0, 125), yticks=range(0, 101, 20))
+    axes.set(ylabel="%", ylim=(0, 108), yticks=range(0, 101, 20))
     axes.grid(axis="x", visible=False)
-    axes.legend(ncols=3, loc="upper left")
+    _legend(figure)
     return figure
 
 
@@ -120,7 +135,7 @@ def f1(scores: Float[np.ndarray, "d"], correct: Bool[np.ndarray, "d"], objects: 
     best = levels[int(np.argmax(values[:, 0]))]
     axes.axvline(best, label=f"best: {best:.3f}", **DASHED)
     axes.set(xlabel="score threshold", ylim=(0, 1))
-    axes.legend()
+    _legend(figure)
     return figure
 
 
@@ -131,6 +146,6 @@ def image_ranks(rho: Float[np.ndarray, "i"]) -> Figure:
     axes.hist(rho, bins=np.linspace(-1, 1, 41).tolist(), color=BLUE)
     if rho.size:
         axes.axvline(rho.mean(), label=f"mean {rho.mean():.3f}", **DASHED)
-        axes.legend()
+        _legend(figure)
     axes.set(xlabel="Spearman's rho of score and IoU", ylabel="images", xlim=(-1, 1))
     return figure

@@ -28,7 +28,7 @@ def precision_recall(curves: Curves) -> Figure:
         lines[0].set_label(f"{len(rest)} other classes")
     for place, (row, colour) in enumerate(zip(named, COLOURS[1:], strict=False)):
         style = "-" if place < 3 else "--"  # the worst three, too, differ without their colours
-        label = f"{_short(curves.names[row])} {curves.ap[row] * 100:.1f}"
+        label = f"{shortened(curves.names[row])} {curves.ap[row] * 100:.1f}"
         axes.plot(curves.recall, curves.precision[row], style, color=colour, lw=1.4, label=label)
     mean = curves.mean
     axes.plot(curves.recall, mean, color=BLUE, lw=2.6, label=f"mean {mean.mean() * 100:.1f}")
@@ -56,7 +56,7 @@ def confusion(matrix: Confusion) -> Figure:
     for line in (axes.axhline, axes.axvline):
         line(size - 1, color=INK, lw=0.8)
     letters = 8.5 if few else max(3.2, 330 / size * side / 5.4 / 2)
-    names = [_short(name, 16) for name in matrix.names]
+    names = [shortened(name, 16) for name in matrix.names]
     places, turn = np.arange(size) + 0.5, 90 if size > 6 else 0
     axes.set_xticks(places, [*names, "missed"], rotation=turn, fontsize=letters)
     axes.set_yticks(places, [*names, "background"], fontsize=letters)
@@ -83,6 +83,6 @@ def _annotate(axes: Axes, matrix: Confusion, letters: float) -> None:
             axes.text(*place, text, color=colour, fontsize=letters - 1, ha="center", va="center")
 
 
-def _short(name: str, length: int = 22) -> str:
+def shortened(name: str, length: int = 22) -> str:
     """A name for a legend, which a long one would push the axes out of."""
     return name if len(name) <= length else name[: length - 1] + "…"

@@ -19,7 +19,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0
 BLUE, ORANGE = COLOURS[:2]
 GREY, INK = "#b8bec6", "#2b2f36"
 HEIGHT = "cividis"  # looks the same with every kind of colour vision
-COUNTS = ListedColormap(matplotlib.colormaps["YlGnBu"](np.linspace(0.22, 1.0, 256)))  # no white
+# The lowest shows on white.
+COUNTS = ListedColormap(matplotlib.colormaps["YlGnBu"](np.linspace(0.36, 1.0, 256)))
 SIGNED = "PuOr_r"
 
 STYLE: dict[Any, Any] = {
@@ -59,6 +60,18 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     write_whole(png, _drawn(figure, "png", 200, Software=None), "a figure")
     write_whole(pdf, _drawn(figure, "pdf", 300, CreationDate=None), "a figure")
     return [png, pdf]
+
+
+FORMATS = ("svg", "pdf", "png")
+
+
+@styled()
+def write(figure: Figure, path: Path) -> None:
+    """Writes the figure in the format of the file's suffix, one of `FORMATS`."""
+    fixed = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+    kind = path.suffix[1:]
+    dpi = None if kind == "svg" else 200
+    write_whole(path, _drawn(figure, kind, dpi, **fixed[kind]), "a figure")
 
 
 @styled()

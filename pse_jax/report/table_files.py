@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,10 @@ def to_latex(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX prints it; a leading minus is one, a lone dash stands for nothing."""
+    """Text as LaTeX prints it, with a minus before numbers; a lone dash stands for nothing."""
     if text == "-":
         return "--"
-    sign = "$-$" if text[:1] == "-" and text[1:2].isdigit() else ""
-    return sign + text[bool(sign) :].translate(ESCAPES)
+    return re.sub(r"(?:^|(?<=[ \[]))-(?=\d)", "$-$", text.translate(ESCAPES))
 
 
 def _plain(value: Any) -> Any:

@@ -69,7 +69,9 @@ def percent(value: float) -> str:
 
 def render(summary: dict[str, Any]) -> str:
     """The whole report for a terminal, within 110 columns."""
-    texts = [count_line(summary["counts"]), *map(str, tables(summary).values())]
+    found = tables(summary)
+    del found["worst_images"]  # names of files are long: it is on the page
+    texts = [count_line(summary["counts"]), *map(str, found.values())]
     return "\n\n".join(texts) + "\n"
 
 
@@ -103,6 +105,7 @@ def tables(summary: dict[str, Any]) -> dict[str, Table | str]:
         "errors": _errors(summary["errors"]),
         "confusion": _confusion(summary["confusion"]),
         "classes": _table("Classes", "class", CLASS_COLUMNS, by_class),
+        "worst_images": _worst_images(summary["worst_images"]),
         "threshold": _table(title, "threshold", ("score", "f1", "precision", "recall"), thresholds),
     }
 
@@ -169,6 +172,13 @@ def _errors(content: Mapping[str, Mapping[str, Any]]) -> Table:
     return _table(
         "Errors, TIDE's kinds (above thresh.: each class's best)", "kind", [*columns], rows
     )
+
+
+def _worst_images(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The images with most errors at the best thresholds."""
+    columns = ("objects", "correct", "errors", *ERRORS)
+    named = {row["file_name"] or f"image {row['image_id']}": row for row in rows}
+    return _table("Images with most errors (above thresh.)", "image", columns, named)
 
 
 def _confusion(content: Mapping[str, Any]) -> Table:

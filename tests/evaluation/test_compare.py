@@ -11,7 +11,7 @@ from pse_jax.errors import ResultsError
 from pse_jax.evaluation import summary
 from pse_jax.evaluation.arrays import Results
 from pse_jax.evaluation.coco import evaluate_coco
-from pse_jax.evaluation.compare import METRICS, Measures, compare, draws
+from pse_jax.evaluation.comparison import METRICS, Measures, compare, draws
 from pse_jax.evaluation.matching import best_iou
 from pse_jax.evaluation.measure import examine
 from pse_jax.evaluation.oracles import with_transported_scores

@@ -44,7 +44,7 @@ def suspect(
         return _wrong_classes(truth, found, pairs, now)
     best, name = 0, ""
     for other_name, boxes in _readings(found, sizes_hw):
-        usable = (boxes[:, 2:] >= 0).all(axis=1)
+        usable = np.all(boxes[:, 2:] >= 0, axis=1)
         other = dataclasses.replace(found, boxes_xywh=np.where(usable[:, None], boxes, 0.0))
         count = _matching(truth, other, overlaps(truth, other, same_class=False))
         if count > best:
@@ -89,9 +89,7 @@ def _readings(
                 yield words + form, xywh
 
 
-def _wrong_classes(
-    truth: GroundTruth, found: Results, pairs: Pairs, now: int
-) -> Suspicion | None:
+def _wrong_classes(truth: GroundTruth, found: Results, pairs: Pairs, now: int) -> Suspicion | None:
     """Boxes that fit objects of nearly always another class, which one renaming explains."""
     classes = len(truth.categories)
     regular = select(pairs, ~truth.crowd[pairs.object] & reaches(pairs, IOU))

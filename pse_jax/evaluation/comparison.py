@@ -8,6 +8,8 @@ They tell what other images like these would give, not what training again with 
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -72,6 +74,43 @@ class Comparison:
     def of_class(self, label: int, detector: int, against: int | None = None) -> Interval:
         """The AP of a class, or the detector's less that of another."""
         return _interval(self.classes[:, label], self.drawn_classes[:, :, label], detector, against)
+
+    def content(self) -> dict[str, Any]:
+        """The content of comparison.json: every value and difference with its interval."""
+
+        def both(of: Callable[..., Interval], detector: int) -> dict[str, Any]:
+            values = dataclasses.asdict(of(detector))
+            if detector:
+                values["difference"] = dataclasses.asdict(of(detector, 0))
+            return values
+
+        return {
+            "labels": self.labels,
+            "against": self.labels[0],
+            "images": self.images,
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "level": LEVEL,
+            "metrics": {
+                name: {
+                    label: both(partial(self.metric, name), i)
+                    for i, label in enumerate(self.labels)
+                }
+                for name in METRICS
+            },
+            "classes": [
+                {
+                    "name": name,
+                    "objects": int(self.objects[k]),
+                    "images": int(self.object_images[k]),
+                    "AP": {
+                        label: both(partial(self.of_class, k), i)
+                        for i, label in enumerate(self.labels)
+                    },
+                }
+                for k, name in enumerate(self.names)
+            ],
+        }
 
 
 def compare(
