@@ -5,10 +5,10 @@ Needs Chromium, and nothing from the network. To look at a page oneself:
 """
 
 import pytest
-from tests.report import made_run
-from tests.report.chromium import PROGRAM, Chromium
 
 from pse_jax.__main__ import main
+from tests.report import made_run
+from tests.report.chromium import PROGRAM, Chromium
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed")
 MISSING = """[...document.images].filter(i => !i.complete || !i.naturalWidth || !i.clientWidth)

@@ -8,7 +8,6 @@ import shutil
 
 import numpy as np
 import pytest
-from tests.report import made_run
 
 from pse_jax.__main__ import main
 from pse_jax.config import Config, OptimizerConfig
@@ -18,6 +17,7 @@ from pse_jax.report.labels import label_statistics
 from pse_jax.report.run_plots import POINTS, thin
 from pse_jax.runs import report
 from pse_jax.runs.folder import Run
+from tests.report import made_run
 
 SECTIONS = ("curves", "images", "precision", "classes", "confusion", "scores", "labels", "times",
             "use", "configuration")  # fmt: skip
