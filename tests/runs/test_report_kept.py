@@ -5,6 +5,8 @@ import dataclasses
 import json
 import logging
 import types
+from pathlib import Path
+from unittest import mock
 
 import pytest
 import tiny_run
@@ -13,11 +15,13 @@ from object_store import served
 from pse_jax import addresses, distributed
 from pse_jax.__main__ import main
 from pse_jax.config import Config
+from pse_jax.data.dataset import Dataset
 from pse_jax.errors import WriteError
 from pse_jax.runs import report
 from pse_jax.runs.folder import Run
 from pse_jax.training import run_page
 from pse_jax.training.loop import train
+from pse_jax.training.reporting import Reporter
 from pse_jax.training.run_page import RunPage
 from tests.report import made_run
 
@@ -49,19 +53,15 @@ def test_training_keeps_the_page(tmp_path, monkeypatch, caplog):
     assert job["versions"]["jax"] and "device" in job["devices"] and job["command"]
 
 
-class Reports:
-    """What RunPage asks of a Reporter."""
-
-    def __init__(self, **train):
-        self.config = Config()
-        self.config.train = dataclasses.replace(self.config.train, **train)
-        self.total, self.times = 100, None
-        self.writer = types.SimpleNamespace(board=None)
-
-    @contextlib.contextmanager
-    def doing(self, kind):
-        assert kind == "evaluate"
-        yield
+def page_of(**fields):
+    """The page of a run of 100 steps, with fields of its `train`; nothing is trained."""
+    reporter = mock.Mock(spec=Reporter)
+    reporter.config = Config()
+    reporter.config.train = dataclasses.replace(reporter.config.train, **fields)
+    reporter.total, reporter.times = 100, None
+    reporter.writer = types.SimpleNamespace(board=None)
+    reporter.doing = lambda kind: contextlib.nullcontext()
+    return RunPage(mock.Mock(spec=Run), reporter, *(mock.Mock(spec=Dataset) for _ in range(2)))
 
 
 @pytest.fixture
@@ -74,17 +74,16 @@ def made(monkeypatch):
         if state.error:
             raise state.error
         state.pages.append(state.now)
-        return report.Written(Run.__new__(Run), [], {}, 10.0)
+        return report.Written(Path("report.html"), [], {}, 10.0)
 
-    written = types.SimpleNamespace(page=types.SimpleNamespace(name="report.html"), seconds=10.0)
-    monkeypatch.setattr(report, "write", lambda *a, **k: [write(*a, **k), written][1])
+    monkeypatch.setattr(report, "write", write)
     monkeypatch.setattr(report, "note_job", lambda *a: None)
     monkeypatch.setattr(run_page, "time", types.SimpleNamespace(perf_counter=lambda: state.now))
     return state
 
 
 def test_pages_take_a_share_of_the_time_and_one_is_made_at_the_end(made):
-    page = RunPage(None, Reports(), None, None)
+    page = page_of()
     for step in range(1, 101):
         made.now += 20.0
         page.after_evaluation(step)
@@ -97,22 +96,22 @@ def test_pages_take_a_share_of_the_time_and_one_is_made_at_the_end(made):
 
 
 def test_the_last_evaluation_leaves_the_page_to_the_end(made):
-    RunPage(None, Reports(), None, None).after_evaluation(100)
+    page_of().after_evaluation(100)
     assert made.pages == []
 
 
 @pytest.mark.parametrize("error", [MemoryError(), WriteError("the disk is full"), KeyError("x")])
 def test_what_fails_is_logged_and_ends_nothing(made, caplog, error):
     made.error = error
-    RunPage(None, Reports(), None, None).at_end(100)
+    page_of().at_end(100)
     assert "the report of this run could not be made; training goes on" in caplog.text
     assert type(error).__name__ in caplog.text
 
 
 def test_it_can_be_turned_off_and_only_the_main_process_makes_it(made, monkeypatch):
-    RunPage(None, Reports(report=False), None, None).at_end(100)
+    page_of(report=False).at_end(100)
     monkeypatch.setattr(distributed, "is_main", lambda: False)
-    RunPage(None, Reports(), None, None).at_end(100)
+    page_of().at_end(100)
     assert made.pages == []
 
 
