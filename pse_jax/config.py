@@ -31,6 +31,7 @@ NON_NEGATIVE = Bound("0 or greater", lambda v: v >= 0)
 INSIDE = Bound("inside (0, 1)", lambda v: 0 < v < 1)
 INCREASING = Bound("greater than 0 and strictly increasing", lambda v: all(map(lt, (0, *v), v)))
 DECAY = Bound("0 or greater and less than 1", lambda v: 0 <= v < 1)
+RANGE = Bound("two factors from 0.1 to 10, the lower first", lambda v: 0.1 <= v[0] <= v[1] <= 10)
 DISTINCT = Bound("greater than 0 and all different", _distinct)
 
 Positive = Annotated[float, POSITIVE]
@@ -53,7 +54,7 @@ class ModelConfig:
     norm: Literal["frozen_bn", "gn"] = "frozen_bn"  # frozen_bn needs pretrained weights
     norm_groups: PositiveInt = 32  # GroupNorm's groups in the backbone, when norm is gn
     frozen_stages: Literal[0, 1, 2, 3, 4, 5] = 2  # 1: the stem, 2: and the first stage, ... 5: all
-    fpn_channels: PositiveInt = 256
+    fpn_channels: PositiveInt = 256  # of every pyramid level and of both towers
     head_convs: NonNegativeInt = 4  # 3x3 convolutions in each of the two towers
     head_groups: PositiveInt = 32  # GroupNorm's groups in the towers
     head_init_std: Positive = 0.01  # of the towers' convolutions, FCOS's; narrow towers need more
@@ -68,6 +69,7 @@ class ModelConfig:
     remat: bool = False
     channel_order: Literal["rgb", "bgr"] = "bgr"  # of the network's input; files are decoded to RGB
     pixel_mean: Triple = (102.9801, 115.9465, 122.7717)  # in channel_order
+    # in channel_order; a pixel becomes (value - mean) / std
     pixel_std: Annotated[Triple, Bound("greater than 0", lambda v: min(v) > 0)] = (1.0, 1.0, 1.0)
 
 
@@ -85,15 +87,15 @@ class LossConfig:
     """Focal + IoU + association, all divided by the number of positives."""
 
     classification: str = "focal"  # focal (Eq. 4), or what replaces it: losses/table.py
-    focal_alpha: Share = 0.25
-    focal_gamma: NonNegative = 2.0
+    focal_alpha: Share = 0.25  # weight of positives; of negatives 1 - alpha
+    focal_gamma: NonNegative = 2.0  # how much less easy locations count; 0: cross-entropy
     box: Literal["iou", "giou"] = "iou"  # iou: Eq. (6)
     box_weight: NonNegative = 1.0  # λ of Eq. (6)
     box_by_centerness: bool = False  # weigh each positive's box loss so, as FCOS; the paper: no
-    # px² (relu: strides²), added to intersection and union: in the box loss, and in the Î that
-    # scores are drawn to. The authors: 1 in both; 0: Eq. (7)
+    # px² (relu: strides²), added to intersection and union in the box loss. The authors: 1; 0:
+    # Eq. (7)
     iou_smooth: NonNegative = 1.0
-    target_smooth: NonNegative = 0.0
+    target_smooth: NonNegative = 0.0  # the same in the Î that scores are drawn to; the authors: 1
     association: str = "pse"  # Eq. (8); none, or another of losses/table.py
     beta: NonNegative = 1.0  # weight of the association loss
     k: NonNegative = 1.0  # slope: the score is drawn to k·IoU
@@ -104,18 +106,18 @@ class LossConfig:
 class OptimizerConfig:
     """SGD with PyTorch's semantics, and the learning-rate schedule."""
 
-    learning_rate: Positive = 0.01
-    momentum: Share = 0.9
-    weight_decay: NonNegative = 1e-4
+    learning_rate: Positive = 0.01  # after the warm-up, before the first milestone
+    momentum: Share = 0.9  # of PyTorch's SGD, without dampening
+    weight_decay: NonNegative = 1e-4  # of weights; added to the gradient
     bias_lr_factor: NonNegative = 2.0  # biases learn this much faster ...
     bias_weight_decay: NonNegative = 0.0  # ... and do not decay
-    steps: PositiveInt = 90_000
+    steps: PositiveInt = 90_000  # of the whole run
     # from these steps on, times gamma
     milestones: Annotated[tuple[int, ...], INCREASING] = (60_000, 80_000)
-    gamma: Positive = 0.1
-    warmup_steps: NonNegativeInt = 500
-    warmup_factor: NonNegative = 1 / 3
-    warmup: Literal["constant", "linear"] = "constant"  # from warmup_factor
+    gamma: Positive = 0.1  # what a milestone multiplies the learning rate by
+    warmup_steps: NonNegativeInt = 500  # steps of a lower rate at the start; 0: none
+    warmup_factor: NonNegative = 1 / 3  # of the learning rate, at the start of the warm-up
+    warmup: Literal["constant", "linear"] = "constant"  # at warmup_factor; linear: from it to 1
     clip_norm: NonNegative = 0.0  # global gradient norm; 0: no clipping, as in FCOS
     base_batch: PositiveInt = 16  # the data.batch_size that learning_rate is meant for; for another
     batch_rule: Literal["none", "linear"] = "none"  # linear: it is times batch_size / base_batch
@@ -127,8 +129,8 @@ class OptimizerConfig:
 class ShapesConfig:
     """The generated data set. Sizes are shares of the longer side; chances lie in 0..1."""
 
-    train_images: PositiveInt = 3000
-    val_images: PositiveInt = 500
+    train_images: PositiveInt = 3000  # generated to learn from
+    val_images: PositiveInt = 500  # generated to be judged by
     # px of the longer side; the other is as long or three quarters of it
     image_size: Annotated[int, Bound("at least 48 px", lambda px: px >= 48)] = 128
     max_objects: PositiveInt = 5  # per image; the mean is about 2
@@ -146,7 +148,7 @@ class ShapesConfig:
     rows: Share = 0.12  # chance of an image of one thing repeated side by side; 0: none
     crowds: Share = 0.04  # chance of an image with a crowd region (iscrowd=1); 0: none
     empty: Share = 0.06  # chance of an image with nothing in it; 0: none
-    seed: NonNegativeInt = 0
+    seed: NonNegativeInt = 0  # of the generator: the same seed, the same bytes
 
 
 @dataclasses.dataclass
@@ -160,10 +162,10 @@ class DataConfig:
     # default TFDS_DATA_DIR or ~/tensorflow_datasets; coco looks there too if this is empty. Of the
     # names, tfds uses the annotations, COCO's official JSON, where they are there.
     root: str = ""
-    train_annotations: str = "annotations/instances_train2017.json"
-    train_images: str = "train2017"
-    val_annotations: str = "annotations/instances_val2017.json"
-    val_images: str = "val2017"
+    train_annotations: str = "annotations/instances_train2017.json"  # to learn from
+    train_images: str = "train2017"  # folder of their images
+    val_annotations: str = "annotations/instances_val2017.json"  # to be judged by
+    val_images: str = "val2017"  # folder of their images
     cache_dir: str = "~/.cache/pse_jax"  # generated data sets and compiled programs live here
     shapes: ShapesConfig = dataclasses.field(default_factory=ShapesConfig)
     outside_images: bool = False  # whether file names may lead out of the image folder
@@ -177,7 +179,18 @@ class DataConfig:
     jitter: Annotated[tuple[int, ...], DISTINCT] = ()
     buckets: PositiveInt = 4  # most static image shapes, chosen from the data set's sizes
     batch_size: PositiveInt = 16  # images per step, over all devices
+    # learn from the first so many training images that have objects, and be judged by the same:
+    # train.py --overfit, which also turns off what augments them; 0: off
+    overfit: NonNegativeInt = 0
     flip: Share = 0.5  # probability of a horizontal flip
+    # Changes of training images that the paper does not make (augment.py); 0 and (1, 1): none
+    flip_vertical: Share = 0.0  # probability that top becomes bottom: microscope or aerial images
+    # drawn for each image; over 1: a random window is magnified, under 1: the image shrinks
+    zoom: Annotated[tuple[float, float], RANGE] = (1.0, 1.0)
+    brightness: Share = 0.0  # 0.2: times 0.8 to 1.2; contrast and saturation likewise
+    contrast: Share = 0.0  # distance from the image's mean grey, times 0.8 to 1.2 for 0.2
+    saturation: Share = 0.0  # distance from each pixel's own grey, likewise
+    hue: Share = 0.0  # 0.05: turned by up to a twentieth of the colour circle, either way
     keep_empty: bool = False  # train on images without objects too; the reference drops them
     # images of classes that fewer than this share of the images show are seen more often an epoch,
     # sqrt(threshold / share) times (LVIS: 0.001); 0: never
@@ -191,7 +204,7 @@ class DataConfig:
 class InferenceConfig:
     """From scores and distances to detections."""
 
-    score_threshold: Share = 0.05
+    score_threshold: Share = 0.05  # detections with a lower score are left out
     threshold_by: Literal["class", "final"] = "class"  # with a quality branch: on which score
     top_k_by: Literal["class", "final"] = "final"  # ... and the candidates of a level likewise
     sqrt_score: bool = False  # with a quality branch: the score is the square root of the product
@@ -209,25 +222,24 @@ class TrainConfig:
 
     accumulate: PositiveInt = 1  # parts in which a batch passes the network, for want of memory
 
-    log_every: PositiveInt = 20
-    checkpoint_every: PositiveInt = 1000
-    eval_every: NonNegativeInt = 10_000  # 0: only at the end
+    log_every: PositiveInt = 20  # steps between two rows of metrics.jsonl and lines of the log
+    checkpoint_every: PositiveInt = 1000  # steps between two states to resume from
+    eval_every: NonNegativeInt = 10_000  # steps between two evaluations; 0: only at the end
     # evaluations of eval_every without a better AP that end the run early; 0: never
     patience: NonNegativeInt = 0
-    keep_checkpoints: PositiveInt = 2
+    keep_checkpoints: PositiveInt = 2  # so many of the newest states are kept, besides the best
     max_bad_steps: PositiveInt = 20  # so many non-finite steps in a row stop the run
-    tensorboard: bool = True
-    # report.html in the run's folder, made anew after evaluations and at the end
-    report: bool = True
-    compilation_cache: bool = True
+    tensorboard: bool = True  # whether to write DIR/tensorboard too
+    report: bool = True  # whether to keep DIR/report.html, made anew after evaluations
+    compilation_cache: bool = True  # whether compiled programs are kept in data.cache_dir
 
 
 @dataclasses.dataclass
 class Config:
     """One experiment."""
 
-    name: str = "experiment"
-    seed: NonNegativeInt = 0
+    name: str = "experiment"  # the run's, in logs; its folder is runs/NAME by default
+    seed: NonNegativeInt = 0  # of the parameters and of the order of the images
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     targets: TargetConfig = dataclasses.field(default_factory=TargetConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)

@@ -9,7 +9,9 @@ import pytest
 from coco_files import write
 from PIL import Image
 
+from pse_jax.config import DataConfig
 from pse_jax.data import coco
+from pse_jax.data.augment import Augment, Change
 from pse_jax.data.pipeline import Row, batches, load_row
 from pse_jax.data.plan import EvalPlan, TrainPlan, choose_buckets
 
@@ -19,9 +21,12 @@ def dataset(tmp_path):
     return coco.load(*write(tmp_path))
 
 
-def run(dataset, start=0, threads=2, rows=slice(0, 4), steps=6, plan=None):
+CHANGES = DataConfig(zoom=(0.6, 1.8), flip_vertical=0.5, brightness=0.2, saturation=0.3, hue=0.1)
+
+
+def run(dataset, start=0, threads=2, rows=slice(0, 4), steps=6, plan=None, augment=None):
     buckets = choose_buckets(dataset.sizes_hw, 64, 96, 2)
-    plan = plan or TrainPlan(buckets, 4, 1, 0.5, steps)
+    plan = plan or TrainPlan(buckets, 4, 1, 0.5, steps, augment=augment)
     return list(
         batches(
             dataset,
@@ -66,6 +71,22 @@ def test_a_run_that_starts_at_k_sees_the_tail_of_the_whole_run(dataset):
     assert run(dataset, start=6) == []
 
 
+def test_random_changes_are_the_same_for_any_start_threads_and_processes(dataset):
+    augment = Augment(CHANGES, seed=1)
+    whole, plain = run(dataset, augment=augment), run(dataset)
+    assert_same(run(dataset, start=4, threads=4, augment=augment), whole[4:])
+    halves = [run(dataset, rows=slice(k, k + 2), augment=augment) for k in (0, 2)]
+    assert_same(
+        [{k: np.concatenate([a[k], b[k]]) for k in a} for a, b in zip(*halves, strict=True)], whole
+    )
+    for one, other in zip(whole, plain, strict=True):
+        np.testing.assert_array_equal(one["index"], other["index"])
+        assert one["image"].shape == other["image"].shape
+        assert all((a != b).any() for a, b in zip(one["image"], other["image"], strict=True))
+    again = np.concatenate([batch["size_hw"] for batch in whole])
+    assert len(np.unique(again, axis=0)) > 10  # shrunk by factors of their own
+
+
 def test_the_number_of_threads_changes_nothing(dataset):
     assert_same(run(dataset, threads=1), run(dataset, threads=5))
 
@@ -101,11 +122,16 @@ def test_an_unreadable_image_is_left_out_and_named(dataset, caplog, content):
     assert f"image id 20 is left out: {path} cannot be decoded" in caplog.text
 
 
+def changed(zoom, upside_down=False):
+    return Change(zoom, (0.3, 0.2), upside_down, np.eye(3, dtype=np.float32), 1.0)
+
+
 @pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("change", [None, changed(1.4), changed(0.6, True)])
 @pytest.mark.parametrize(
     "size_wh, limits", [((160, 120), (240, 400)), ((120, 160), (60, 400)), ((200, 60), (90, 200))]
 )
-def test_boxes_land_where_their_pixels_are(tmp_path, flipped, size_wh, limits):
+def test_boxes_land_where_their_pixels_are(tmp_path, flipped, change, size_wh, limits):
     width, height = size_wh
     x0, y0, x1, y1 = 23, 11, 77, 41
     pixels = np.zeros((height, width, 3), np.uint8)
@@ -120,7 +146,7 @@ def test_boxes_land_where_their_pixels_are(tmp_path, flipped, size_wh, limits):
     dataset = coco.load(tmp_path / "a.json", tmp_path)
     buckets = choose_buckets(dataset.sizes_hw, *limits, 1)
 
-    row = load_row(Row(0, buckets.shapes_hw[0], flipped, True), dataset, buckets, 8)
+    row = load_row(Row(0, buckets.shapes_hw[0], flipped, True, change=change), dataset, buckets, 8)
 
     assert row["image"].shape == (*buckets.shapes_hw[0], 3)
     red = row["image"][..., 0] > 127

@@ -183,6 +183,7 @@ def rows_of(workdir: Path) -> dict[int, dict]:
     return {row["step"]: row for row in rows if "loss" in row}
 
 
+@pytest.mark.slow
 def test_two_tasks_of_slurm_stop_together_and_one_process_goes_on(cache, tmp_path):
     """Two of two devices each train as one of four; only the main one scores."""
     flags = [f"--config.train.eval_every={EVALUATED}", "--config.train.checkpoint_every=1000"]

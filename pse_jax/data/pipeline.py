@@ -9,7 +9,8 @@ import numpy as np
 
 from pse_jax import distributed
 from pse_jax.config import Config
-from pse_jax.data import transforms
+from pse_jax.data import augment, transforms
+from pse_jax.data.augment import Change
 from pse_jax.data.cache import PixelCache
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.plan import Buckets, EvalPlan, PlannedBatch, TrainPlan, buckets_for
@@ -27,6 +28,7 @@ class Row:
     flipped: bool
     valid: bool
     scale: int = 0  # of the plan's
+    change: Change | None = None
 
 
 class _Rows:
@@ -46,12 +48,14 @@ class _Rows:
         if cached is None or cached[0] != step:
             cached = self.cached = (step, self.plan[self.start + step])
         batch, row = cached[1], self.rows.start + offset
+        draws = self.plan.augment
         return Row(
             int(batch.images[row]),
             batch.shape_hw,
             bool(batch.flipped[row]),
             bool(batch.valid[row]),
             batch.scale,
+            draws.draw(self.start + step, row) if draws else None,
         )
 
 
@@ -82,10 +86,18 @@ def load_row(
             unreadable = True
     if not row.valid or unreadable:
         pixels, boxes, labels = np.zeros((*hw, 3), np.uint8), boxes[:0], labels[:0]
+    window_hw = original
+    if row.change:
+        pixels, boxes, remains = augment.crop(pixels, boxes, row.change)
+        labels, window_hw, hw = labels[remains], pixels.shape[:2], augment.shrunk_hw(hw, row.change)
     pixels = transforms.resize(pixels, hw, buckets.rule)
-    boxes = transforms.scale_boxes(boxes, original, hw)
+    boxes = transforms.scale_boxes(boxes, window_hw, hw)
     if row.flipped:
         pixels, boxes = transforms.flip(pixels, boxes)
+    if row.change:
+        pixels = augment.recolour(pixels, row.change)
+        if row.change.upside_down:
+            pixels, boxes = augment.upside_down(pixels, boxes)
     return {
         "image": transforms.pad(pixels, row.shape_hw),
         "size_hw": np.array(hw, np.int32),

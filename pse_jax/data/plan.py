@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pse_jax.config import DataConfig
+from pse_jax.data.augment import Augment
 from pse_jax.data.epochs import ONE, Once, Repeated
 from pse_jax.data.transforms import resized_hw
 from pse_jax.points import ALIGNMENT
@@ -144,6 +145,7 @@ class TrainPlan:
         steps: int,
         jitter: Sequence[Int[np.ndarray, "n 2"]] = (),
         factors: Float[np.ndarray, " n"] | None = None,
+        augment: Augment | None = None,
     ):
         """Plans all batches.
 
@@ -155,7 +157,9 @@ class TrainPlan:
             steps: batches; a longer plan begins as a shorter one.
             jitter: sizes of the resized images, one array for each scale that is drawn from.
             factors: how often an epoch has each image on average, at least 1; None: once.
+            augment: what else happens to images; None: nothing.
         """
+        self.augment = augment
         _say(buckets, filled := fill_batches(buckets, batch_size), batch_size)
         buckets = filled
         self.buckets, self.batch_size, self.seed, self.flip = buckets, batch_size, seed, flip
@@ -229,7 +233,7 @@ class EvalPlan:
     """Every image once, in batches of one bucket; the last batch of a bucket is filled up."""
 
     def __init__(self, buckets: Buckets, batch_size: int):
-        self.buckets, self.scales = buckets, (buckets,)
+        self.buckets, self.scales, self.augment = buckets, (buckets,), None
         self.batches: list[PlannedBatch] = []
         for k, shape in enumerate(buckets.shapes_hw):
             members = np.flatnonzero(buckets.bucket == k)

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pse_jax.config import Config
+from pse_jax.data import augment
+from pse_jax.data.augment import Augment
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.plan import TrainPlan, buckets_for, resized_sizes
 
@@ -54,6 +56,7 @@ def plan_for(dataset: Dataset, config: Config) -> TrainPlan:
         config.optimizer.steps,
         jitter,
         factors,
+        Augment(data, config.seed) if augment.wanted(data) else None,
     )
     for sentence in _choices(dataset, plan, config, factors):
         logger.info(sentence)

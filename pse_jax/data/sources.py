@@ -4,6 +4,8 @@ import dataclasses
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from pse_jax import addresses
 from pse_jax.addresses import Place
 from pse_jax.config import DataConfig
@@ -51,8 +53,15 @@ def locate(config: DataConfig) -> DataConfig:
 
 
 def open_split(config: DataConfig, split: str, *, require_images: bool = True) -> Dataset:
-    """The "train" or "val" part of the data set; `require_images` as in `coco.load`."""
+    """The "train" or "val" part of the data set; `require_images` as in `coco.load`.
+
+    With `overfit` both are the same few training images.
+    """
     config = locate(config)
+    if count := config.overfit:
+        config = dataclasses.replace(config, overfit=0)
+        whole = open_split(config, "train", require_images=require_images).without_empty()
+        return whole.select(np.arange(min(count, len(whole))))
     root = addresses.place(config.root)
     if config.source == "tfds":
         official, cache = _official(config, split), Path(config.cache_dir)

@@ -189,6 +189,11 @@ def scale_boxes(boxes_xyxy: Boxes, from_hw: tuple[int, int], to_hw: tuple[int, i
     return boxes_xyxy * np.tile(factor, 2)
 
 
+def clip(boxes_xyxy: Boxes, hw: tuple[int, int]) -> Boxes:
+    """Boxes cut to an image of this size."""
+    return np.clip(boxes_xyxy, 0, np.tile(np.array(hw[::-1], np.float32), 2))
+
+
 def flip(pixels: Pixels, boxes_xyxy: Boxes) -> tuple[Pixels, Boxes]:
     """Left becomes right: x' = width - x for exclusive boxes."""
     width = np.float32(pixels.shape[1])

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pse_jax import distributed
 from pse_jax.config import Config
 
 logger = logging.getLogger(__name__)
@@ -44,10 +43,10 @@ class Callback:
 
 
 class Callbacks:
-    """All of them, in their order."""
+    """All of them, in their order; on the main process alone."""
 
     def __init__(self, callbacks: Sequence[Callback] = ()):
-        self.callbacks = callbacks if distributed.is_main() else ()
+        self.callbacks = callbacks
         self.failed: set[tuple[int, str]] = set()
 
     def call(self, name: str, *arguments: Any) -> None:

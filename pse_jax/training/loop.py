@@ -71,7 +71,8 @@ def train(
             clock.hearing_of_compilers(),
         ):
             logger.info("%-11s %s", "job", job.description())
-            return _train(config, run, origin, allow_change, clock, Callbacks(callbacks))
+            told = Callbacks(callbacks if distributed.is_main() else ())
+            return _train(config, run, origin, allow_change, clock, told)
 
 
 def _new_state(
@@ -184,7 +185,8 @@ def _train(
             logger.info("the evaluation of step %d was not completed: it is repeated", start)
             evaluated, numbers = start, evaluate_now(start)
         early = is_early_end(start)
-        for step, batch in enumerate(() if early else report.waited_for(incoming), start + 1):
+        rest = () if early or start >= total else report.waited_for(incoming)
+        for step, batch in enumerate(rest, start + 1):
             with report.compiling(batch):
                 state, scalars = train_step(state, distributed.to_devices(batch, mesh))
             stopping.save_from_now_on(coordination.stop_all)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pse_jax import progress
 from pse_jax.config import Config
 from pse_jax.config_checks import override, validate
+from pse_jax.errors import UserError
 from pse_jax.verbs import flags
 
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
         val_share=options.val_share,
         seed=options.seed,
         images=options.images,
+        splits=_splits(options.splits) if options.splits else None,
     )
     done = convert(options.source, options.destination, chosen)
     print(f"{done.folder}: {len(done.categories)} categories ({', '.join(done.categories[:20])})")
@@ -67,6 +69,25 @@ def _check(folder, splits, overrides) -> int:
     return status
 
 
+def _splits(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What each split is made of: `["train=train+val", "val=test"]`."""
+    from pse_jax.data.formats.parts import SPLITS
+
+    splits = {}
+    for text in texts:
+        name, _, sources = text.partition("=")
+        parts = tuple(sources.split("+"))
+        if wrong := [part for part in (name, *parts) if part not in SPLITS]:
+            known = ", ".join(SPLITS)
+            raise UserError(
+                f"--splits {text}: {wrong[0]!r} is none of {known}; write train=train+val"
+            )
+        if name in splits:
+            raise UserError(f"--splits {text}: {name} is given twice; join its parts with +")
+        splits[name] = parts
+    return splits
+
+
 def _share(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1:
@@ -87,6 +108,13 @@ def _parser() -> flags.Parser:
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of that choice: another one gives another split"
+    )
+    parser.add_argument(
+        "--splits",
+        nargs="+",
+        metavar="SPLIT=SPLIT[+SPLIT]",
+        help="what the splits are made of, by default each of its own: train=train+val val=test "
+        "trains on all but the test images and evaluates on those",
     )
     parser.add_argument(
         "--images",

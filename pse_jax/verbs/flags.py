@@ -220,8 +220,9 @@ def run_of(options: argparse.Namespace, workdir: Place | None = None) -> "tuple[
 
 def prepare(config: Config) -> None:
     """Shows the log and turns on the cache of compiled programs."""
-    logging.set_verbosity(logging.WARNING)  # Orbax logs every stage of a save at INFO
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own warnings: not before errors
+    logging.set_verbosity(logging.ERROR)  # Orbax logs every stage of a save, and that it waits
+    # XLA's own lines, such as that a compilation is slow; whoever wants them sets this to 0.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     progress.show_log()
     if config.train.compilation_cache:
         from pse_jax import distributed

@@ -17,13 +17,14 @@ from pathlib import Path
 from pse_jax.addresses import Place, absolute
 from pse_jax.config import Config, leaves
 from pse_jax.errors import ConfigError
-from pse_jax.verbs import flags
+from pse_jax.verbs import fields, flags, overfit
 
 logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = flags.parser("train", __doc__)
+    text = fields.help_text() if {"-h", "--help"} & set(argv) else None
+    parser = flags.parser("train", __doc__, epilog=text)
     flags.add_config(parser)
     flags.add_workdir(parser, "folder of the run; by default runs/NAME, NAME being config.name")
     parser.add_argument(
@@ -40,12 +41,22 @@ def main(argv: Sequence[str]) -> int:
         help="start the new run in --workdir from this state of another run: parameters, "
         "velocities and step",
     )
+    parser.add_argument(
+        "--overfit",
+        type=_images,
+        metavar="N",
+        help="learn from N training images and evaluate on the same, without augmentation, for "
+        f"{overfit.STEPS} steps (or --config.optimizer.steps), in runs/NAME_overfitN; says whether "
+        "the set-up can learn at all, and exits with 1 if not (docs/training.md)",
+    )
     flags.add_processes(parser)
     options = flags.parse(parser, argv)
     if options.from_checkpoint and not options.workdir:
         parser.error("--from-checkpoint starts a new run: --workdir is missing")
     config = _config_of(options)
-    allow_change = fields(options.allow_change)
+    if options.overfit:
+        config = overfit.configuration(config, options.overfit, options.overrides)
+    allow_change = named_fields(options.allow_change)
     flags.prepare(config)
 
     # Slow imports only now: a wrong flag or value is answered at once.
@@ -63,10 +74,19 @@ def main(argv: Sequence[str]) -> int:
             workdir,
             allow_change=allow_change,
             from_checkpoint=options.from_checkpoint,
+            callbacks=[overfit.Verdict()] if options.overfit else [],
         )
     if finished is None:
         stopping.say_how_to_resume()
+    elif options.overfit:
+        return 0 if overfit.learned(finished) else 1
     return 0
+
+
+def _images(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of images, 1 or more")
+    return int(text)
 
 
 def newest(workdir: Place) -> str:
@@ -84,7 +104,7 @@ def _config_of(options: argparse.Namespace) -> Config:
     return flags.run_of(options, workdir=absolute(options.from_checkpoint).parents[1])[1]
 
 
-def fields(text: str) -> list[str]:
+def named_fields(text: str) -> list[str]:
     """The fields of `a.b,c`, a section standing for all of its fields.
 
     Raises:

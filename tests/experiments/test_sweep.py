@@ -126,6 +126,7 @@ def test_the_grids_of_table_iii():
         ({"a": {"loss.association": "psi"}}, "did you mean pse?"),
         ({"a": {"seed": "3"}}, "that is what --seeds is for"),
         ({"a": {"loss.beta": "1"}}, "variants baseline and a have the same configuration"),
+        ({"a": {"train.patience": "2", "train.eval_every": "3"}}, "a sweep compares runs of equal"),
         ({"a": {"loss.k": "2"}, "b": {"loss.k": "2.0"}}, "variants a and b have the same"),
     ],
 )

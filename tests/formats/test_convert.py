@@ -224,3 +224,37 @@ def test_kills_at_random_moments(tmp_path):
                 part_way += 0 < len(list(write.unfinished(out).rglob("*.jpg"))) < 100
         assert content(out) == whole
     assert part_way > 2
+
+
+def test_splits_are_put_together_as_asked(tmp_path):
+    for writer in (write_voc, write_roboflow, write_yolo):
+        source = writer(tmp_path / writer.__name__, photos(5, 3, 2))
+        kept, joined = tmp_path / f"{writer.__name__}_kept", tmp_path / f"{writer.__name__}_joined"
+        assert run(source, kept) == 0
+        assert run(source, joined, "--splits", "train=train+val", "val=test") == 0
+        boxes = {}
+        for out in (kept, joined):
+            for file in (out / "annotations").iterdir():
+                rows = json.loads(file.read_text())
+                boxes[out, file.stem] = sorted(
+                    json.dumps([row["bbox"], row["category_id"]]) for row in rows["annotations"]
+                )
+        old = [boxes[kept, f"instances_{split}"] for split in ("train", "val", "test")]
+        assert sorted(old[0] + old[1]) == boxes[joined, "instances_train"]
+        assert old[2] == boxes[joined, "instances_val"] and len(old[2]) > 0
+        assert (joined, "instances_test") not in boxes
+
+
+@pytest.mark.parametrize(
+    "splits, message",
+    [
+        (["train=train+dev"], "'dev' is none of train, val, test"),
+        (["train"], "'' is none of train, val, test"),
+        (["train=train", "train=val"], "train is given twice"),
+        (["train=train", "val=test"], "has no test, only train, val"),
+    ],
+)
+def test_splits_that_are_not_there(tmp_path, splits, message, capsys):
+    source = write_roboflow(tmp_path / "own", photos(3, 2, 0))
+    assert main(["convert", str(source), str(tmp_path / "x"), "--splits", *splits]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "x").exists()

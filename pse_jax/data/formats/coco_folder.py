@@ -18,7 +18,8 @@ def read(found: Found, options: Options, notes: Notes) -> Source:
     Raises:
         DataError: as `coco.load_rows`, or if the splits differ in their categories.
     """
-    splits, categories = {}, None
+    splits: dict[str, list[Example]] = {split: [] for split in found.parts}
+    categories = None
     for split, parts in found.parts.items():
         for part in parts:
             content = coco.load_rows(part.labels)
@@ -29,7 +30,7 @@ def read(found: Found, options: Options, notes: Notes) -> Source:
                     f"{part.labels} has other categories than {first}; give both the same ids and "
                     "names"
                 )
-            splits[split] = _examples(content, part.images, notes)
+            splits[split] += _examples(content, part.images, notes)
     return Source(categories or [], {split: them for split, them in splits.items() if them})
 
 

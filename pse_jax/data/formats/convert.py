@@ -41,7 +41,7 @@ def convert(path: Path, destination: Path, options: Options) -> Converted:
         DataError: if it is none that can be converted, or something in it cannot be used.
         WriteError: if it cannot be written.
     """
-    found = _found(path)
+    found = _regrouped(_found(path), options)
     _require_val(found, options)
     inside = destination.resolve()
     if inside == found.path.resolve() or inside in found.path.resolve().parents:
@@ -71,6 +71,22 @@ def _found(path: Path) -> Found:
         raise DataError(f"{path} is {found.what}; {found.remedy}")
     logger.info("%s is %s", found.path, found.what)
     return found
+
+
+def _regrouped(found: Found, options: Options) -> Found:
+    """The same with its splits put together as was asked for."""
+    if options.splits is None:
+        return found
+    for name, sources in options.splits.items():
+        for source in sources:
+            if source not in found.parts:
+                asked, there = f"{name}={'+'.join(sources)}", ", ".join(found.parts)
+                raise DataError(f"--splits {asked}: {found.path} has no {source}, only {there}")
+    parts = {
+        name: tuple(part for source in sources for part in found.parts[source])
+        for name, sources in options.splits.items()
+    }
+    return dataclasses.replace(found, parts=parts)
 
 
 def _require_val(found: Found, options: Options) -> None:

@@ -28,6 +28,8 @@ class Options:
     skip_broken: bool = False  # leave out what is missing or cannot be read, instead of an error
     val_share: float | None = None  # of the images of train that become val; None: there is a val
     seed: int = 0  # of that choice
+    # what each split is made of, {"train": ("train", "val"), "val": ("test",)}; None: as it is
+    splits: dict[str, tuple[str, ...]] | None = None
     images: Literal["copy", "link"] = "copy"  # link: symbolic links to the source
 
 

@@ -111,6 +111,11 @@ def plan(
     for name in variants:
         resolved = sweep.config_of(name, 0)
         validate(resolved)
+        if resolved.train.patience:
+            raise ConfigError(
+                "config.train.patience: a sweep compares runs of equal length; add "
+                "--config.train.patience=0"
+            )
         same = seen.setdefault(json.dumps(to_dict(resolved)), name)
         if same != name:
             raise ConfigError(f"variants {same} and {name} have the same configuration")
