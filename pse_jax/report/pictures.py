@@ -176,7 +176,7 @@ def draw_error(folder: Path, error: Mapping[str, Any], exif: str) -> bytes:
     dashed = [group == NEUTRAL for group in groups]
     # The object is drawn on top: the other box often hides it.
     columns = (labels[::-1], groups[::-1])
-    return _jpeg(draw_boxes(picture, boxes[::-1], *columns, dashed=dashed[::-1], scale=1.4))
+    return _jpeg(draw_boxes(picture, boxes[::-1], *columns, dashed=dashed[::-1], scale=2.2))
 
 
 def _jpeg(picture: Image.Image) -> bytes:

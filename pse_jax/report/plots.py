@@ -85,6 +85,7 @@ def reliability(bins: dict[str, Any]) -> Figure:
     _legend(figure)
     bottom.bar(centres, count, width * 0.9, color=GREY)
     bottom.set(xlabel="score", ylabel="detections", yscale="log", ylim=(0.8, None))
+    bottom.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     bottom.yaxis.set_minor_formatter(NullFormatter())
     return figure
 

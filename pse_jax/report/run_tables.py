@@ -17,11 +17,11 @@ NAN = float("nan")
 MISTAKES = 10  # pairs of classes that the table of mistakes names
 KINDS = {
     "start": "until the first batch is asked for",
-    "compile": "compiling the step",
+    "compile": "compiling programs",
     "data": "waiting for data",
     "step": "computing steps",
     "evaluate": "evaluating, and making this page",
-    "save": "waiting for checkpoints",
+    "save": "writing and waiting for checkpoints",
 }
 
 

@@ -211,6 +211,8 @@ def evaluation(numbers: dict[str, Any]) -> str:
     gap = None if numbers["oracle_AP"] is None else numbers["oracle_AP"] - (numbers["AP"] or 0)
     values = {k: "-" if numbers[k] is None else f"{numbers[k]:.3f}" for k in COEFFICIENTS}
     correlation = "   ".join(f"{name} {value}" for name, value in values.items())
+    if numbers["detections"] < FEWEST:
+        correlation += f"   (of fewer than {FEWEST}: they say little)"
     width = max(map(len, numbers["per_class"]), default=0)
     cells = [f"{name:<{width}} {share(value)}" for name, value in numbers["per_class"].items()]
     columns = max(1, 96 // (width + 9))

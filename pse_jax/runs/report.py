@@ -24,9 +24,9 @@ from pse_jax.files import read_regular, reason, write_whole
 from pse_jax.losses.detection import describe_loss
 from pse_jax.report import run_page, showcase
 from pse_jax.report.labels import label_statistics
-from pse_jax.report.run_tables import defined
 from pse_jax.report.showcase import Shown
 from pse_jax.runs.folder import Run, detections_file, numbers_file, read_metrics
+from pse_jax.runs.times import read_times
 
 logger = logging.getLogger(__name__)
 
@@ -248,10 +248,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 def _seconds(run: Run, missing: dict[str, str]) -> dict[str, float]:
     """What each kind of work took, of times.json."""
-    content = _json(run.times).get("seconds")
-    seconds = content if isinstance(content, dict) else {}
-    seconds = {str(kind): defined(value) for kind, value in seconds.items()}
-    seconds = {kind: value for kind, value in seconds.items() if value > 0}
+    seconds = {k: s for k, s in read_times(run.times)["seconds"].items() if s > 0}
     if not seconds:
         missing["times"] = f"{run.times.name} is missing, as in runs of older versions, or damaged."
     return seconds

@@ -69,7 +69,8 @@ def _write(run, root, results):
         (run / f"eval_{step}.json").write_text(json.dumps(content))
         (run / f"detections_{step}.json").write_text(json.dumps(results))
     seconds = {"start": 5.0, "compile": 20.0, "data": 1.0, "step": 60.0, "evaluate": 12.0}
-    (run / "times.json").write_text(json.dumps({"seconds": {**seconds, "save": 2.0}}))
+    session = {"began": "", "from_step": 0, "to_step": 40, "seconds": {**seconds, "save": 2.0}}
+    (run / "times.json").write_text(json.dumps({"sessions": [session]}))
     job = {"command": "python train.py --workdir squares", "devices": "1 device (cpu)"}
     (run / "job.json").write_text(json.dumps({**job, "versions": {"jax": "0.0.1"}}))
     change = {"optimizer.steps": [30, 40]}

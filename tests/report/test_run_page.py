@@ -82,7 +82,7 @@ def test_the_numbers_of_the_page(page):
     assert "all 25.0 50.0 - - - 62.5" in coco and "small 12.5 - medium - -" in coco
     assert "AP left in ranking, % +50.0" in words(section(page, "scores"))
     times = words(section(page, "times"))
-    assert "compile: compiling the step 20s 20.0%" in times and "all 1m40s" in times
+    assert "compile: compiling programs 20s 20.0%" in times and "all 1m40s" in times
     configuration = words(section(page, "configuration"))
     assert "optimizer.milestones (30) (60000, 80000)" in configuration
     assert "30 optimizer.steps 30 40" in configuration

@@ -1,5 +1,6 @@
 """`analyze` from files to tables, JSON and a page that needs nothing else."""
 
+import csv
 import json
 import re
 
@@ -12,6 +13,8 @@ from pse_jax.data.coco import load_ground_truth, load_results
 from pse_jax.evaluation.coco import METRICS, evaluate_coco
 from pse_jax.evaluation.correlation import correlations
 from pse_jax.evaluation.matching import best_iou
+from pse_jax.evaluation.oracles import with_iou_scores
+from pse_jax.evaluation.tide import ERRORS
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,9 @@ def test_the_page_needs_nothing_else(report):
         and "//" not in re.sub(r"base64,[^\"]*", "", page)
     )
     sources = re.findall(r'src="([^"]{0,20})', page)
-    assert len(sources) == 23  # figures and examples
+    content = json.loads((report / "analysis.json").read_text())
+    errors = sum(map(len, content["worst_errors"].values()))
+    assert errors and len(sources) == 8 + 4 + errors  # figures, examples, errors
     assert all(source.startswith(("data:image/svg+xml", "data:image/jpeg")) for source in sources)
     assert "@import" not in page and "url(" not in page
     assert "<b>orange" not in page and "&lt;b&gt;orange" in page
@@ -104,6 +109,54 @@ def test_the_tables(files, capsys):
     assert max(len(line) for line in text.splitlines() if "elsewhere" not in line) <= 110
     page = (files / "elsewhere" / "report.html").read_text()
     assert "--images DIR" in page and "data:image/jpeg" not in page
+
+
+def test_lists_of_the_worst(report):
+    content = json.loads((report / "analysis.json").read_text())
+    for image in content["worst_images"]:
+        assert image["errors"] == sum(image[kind] for kind in ERRORS) > 0
+    errors = [image["errors"] for image in content["worst_images"]]
+    assert errors == sorted(errors, reverse=True)
+    for kind, entries in content["worst_errors"].items():
+        assert len({entry["image_id"] for entry in entries}) == len(entries) <= 4
+        scores = [entry["detection"]["score"] for entry in entries if entry["detection"]]
+        assert scores == sorted(scores, reverse=True)
+        assert len(scores) == (0 if kind == "missed" else len(entries))
+    assert content["worst_errors"]["localisation"]
+    counts = np.array(content["confusion"]["counts"])
+    assert content["confusion"]["labels"][-1] == "background"
+    assert counts[:-1].sum() == content["counts"]["objects"]
+
+
+def test_correlations_of_few_detections_are_marked(files, tmp_path, capsys):
+    rows = json.loads((files / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps(rows[:9]))
+    arguments = ["analyze", "--annotations", str(files / "instances.json"), "--tables", "none"]
+    assert main([*arguments, "--detections", str(tmp_path / "results.json")]) == 0
+    text = capsys.readouterr().out
+    line = next(line for line in text.splitlines() if line.startswith("all "))
+    assert line.count("*") == 3  # PCC, SCC and KCC of 9 detections
+    assert text.count("* of fewer than 10 detections") == 2
+    assert "* of fewer than 10" in (tmp_path / "analysis" / "report.html").read_text()
+    assert not (tmp_path / "analysis" / "tables").exists()
+
+
+def test_tables_and_plots_as_files(files, tmp_path):
+    kinds = ["--tables", "csv,latex", "--plots", "svg,pdf"]
+    assert run(files, "--out", str(tmp_path), *kinds) == 0
+    content = json.loads((tmp_path / "analysis.json").read_text())
+    rows = list(csv.DictReader((tmp_path / "tables" / "classes.csv").open()))
+    assert [row["class"] for row in rows] == ["<b>orange</b>", "green", "absent"]
+    assert [float(row["AP"]) for row in rows[:2]] == [row["AP"] for row in content["classes"][:2]]
+    assert rows[2]["AP"] == "" and rows[2]["objects"] == "0"
+    coco = list(csv.DictReader((tmp_path / "tables" / "coco.csv").open()))
+    assert {row["metric"]: row["value"] for row in coco}["AP50"] == str(content["coco"]["AP50"])
+    names = {file.stem for file in (tmp_path / "tables").glob("*.tex")}
+    assert names == {file.stem for file in (tmp_path / "tables").glob("*.csv")} > {"confusion"}
+    magic = {"svg": b"<?xml", "pdf": b"%PDF"}
+    for kind, start in magic.items():
+        plots = list((tmp_path / "plots").glob(f"*.{kind}"))
+        assert len(plots) == 8 and all(file.read_bytes().startswith(start) for file in plots)
 
 
 def test_scores_that_are_no_probabilities(files, tmp_path, capsys):
@@ -144,3 +197,61 @@ def test_missing_images_are_counted(files, tmp_path, capsys):
     assert "11 of 12" in error and "'2.jpg'" in error and "leave --images out" in error
     assert run(files, "--images", str(tmp_path / "absent")) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_several_results_files(files, tmp_path, capsys):
+    """The same boxes with their IoUs as scores are better than with random scores."""
+    truth = load_ground_truth(files / "instances.json")
+    found = load_results(files / "results.json", truth)
+    ideal = with_iou_scores(found, best_iou(truth, found))
+    (tmp_path / "ideal.json").write_text(json.dumps(ideal.to_coco(truth)))
+    more = [str(tmp_path / "ideal.json"), "--out", str(tmp_path / "both"), "--resamples", "50"]
+    assert run(files, *more, "--labels", "random", "by IoU", "--tables", "csv,latex") == 0
+    text = capsys.readouterr().out
+    assert max(len(line) for line in text.splitlines() if "wrote" not in line) <= 110
+    content = json.loads((tmp_path / "both" / "comparison.json").read_text())
+    ap = content["metrics"]["AP"]
+    gain = ap["by IoU"]["difference"]
+    assert gain["value"] == pytest.approx(ap["by IoU"]["value"] - ap["random"]["value"])
+    assert 0 < gain["low"] < gain["value"] < gain["high"] and "difference" not in ap["random"]
+    words = f"+{gain['value'] * 100:.1f}* [+{gain['low'] * 100:.1f}, +{gain['high'] * 100:.1f}]"
+    assert words in " ".join(text.split())
+    assert "12 images" in text and "50 resamples, seed 0" in text
+    for label in ("random", "by IoU"):
+        single = json.loads((tmp_path / "both" / label / "analysis.json").read_text())
+        assert single["coco"]["AP"] == pytest.approx(ap[label]["value"], abs=1e-12)
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert 'href="by%20IoU/report.html"' in page and "&lt;b&gt;orange" in page
+    assert (tmp_path / "both" / "tables" / "classes.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--labels", "a", "b"], "names 2 of 1"),
+        (["--labels", "a/b"], "folder's name"),
+        (["--tables", "xls"], "'xls' is not one of csv, latex"),
+        (["--resamples", "-1"], "must be 0 or more"),
+    ],
+)
+def test_wrong_flags(files, capsys, flags, words):
+    assert run(files, *flags) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_two_files_of_one_name_need_labels(files, capsys):
+    assert run(files, str(files / "results.json")) == 2
+    assert "--labels" in capsys.readouterr().err
+
+
+def test_boxes_in_another_format_are_an_error(files, tmp_path, capsys):
+    rows = json.loads((files / "results.json").read_text())
+    for row in rows:
+        x, y, w, h = row["bbox"]
+        row["bbox"] = [x / 160, y / 120, (x + w) / 160, (y + h) / 120]
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    arguments = ["analyze", "--annotations", str(files / "instances.json")]
+    assert main([*arguments, "--detections", str(tmp_path / "results.json")]) == 2
+    error = capsys.readouterr().err
+    assert "boxes look like normalised xyxy: only 0 of 108" in error and "read so" in error
+    assert not (tmp_path / "analysis").exists()
