@@ -42,7 +42,8 @@ def test_train_answers_a_mistake_with_one_message(tmp_path, arguments, message):
     first = [] if "--config" in arguments else ["--config", "configs/coco_pse.py"]
     done = run(*first, "--workdir", str(tmp_path / "run"), *arguments)
     assert done.returncode == 2, done.stderr
-    said = re.sub(r"^[\d:]+ job +1 process .*\n", "", done.stderr)  # where devices are known
+    progress = r"^[\d:]+ (loading JAX|job +1 process|reading the annotations).*\n"
+    said = re.sub(progress, "", done.stderr, flags=re.MULTILINE)
     assert said.startswith("error: ") and message in said
     assert "Traceback" not in done.stderr and done.stdout == ""
 
