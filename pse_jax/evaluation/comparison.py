@@ -1,9 +1,13 @@
 """Several detectors on the same images: differences, and how sure they are.
 
-Intervals are percentile intervals of a bootstrap over images: as many images as there are, drawn
-with replacement, and every measure computed anew, COCO's AP included. All detectors see the same
-draws, so the interval of a difference is a paired one: what makes an image hard for both cancels.
-They tell what other images like these would give, not what training again with another seed would.
+Intervals are those of a bootstrap over images: as many images as there are, drawn with replacement,
+and every measure computed anew, COCO's AP included. All detectors see the same draws, so the
+interval of a difference is a paired one: what makes an image hard for both cancels. Its limits are
+percentiles of the draws. An image that is drawn twice repeats its scores, which raises AP; that
+cancels in a difference, but percentiles of one detector's AP would lie too high: its limits are the
+basic bootstrap's, the percentiles mirrored at the value. benchmarks/bootstrap.py holds both against
+a known truth. They tell what other images like these would give, not what training again with
+another seed would.
 """
 
 import dataclasses
@@ -215,8 +219,12 @@ def _interval(
     if against is not None:
         value, column = value - values[against], column - drawn[:, against]
     column = column[~np.isnan(column)]
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(column, (tail, 1 - tail)) if len(column) else (np.nan, np.nan)
+    if not len(column) or np.isnan(value):
+        return Interval(float(value), float("nan"), float("nan"))
+    tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+    low, high = np.quantile(column, tails).tolist()
+    if against is None:  # the bias is in the value and again in the draws: mirrored, it is in none
+        low, high = 2 * value - high, 2 * value - low
     return Interval(float(value), float(low), float(high))
 
 

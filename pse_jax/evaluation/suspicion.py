@@ -1,6 +1,8 @@
 """Results that nearly nothing can be right in: is it the box format, the scale or the class ids?
 
-Asked before anything is measured, because every number of such a file is an accident.
+Asked before anything is measured, because every number of such a file is an accident. Only the
+detections of the highest scores are looked at, as many as there are objects: among a hundred an
+image some overlap objects by chance in any reading.
 """
 
 import dataclasses
@@ -13,8 +15,10 @@ from scipy import optimize
 from pse_jax.evaluation.arrays import GroundTruth, Results
 from pse_jax.evaluation.matching import Pairs, best_of, overlaps, own_class, reaches, select
 
-FEW = 0.05  # of what could match: fewer is suspicious
-CLEAR = 0.2  # of what could match: as many explain it, if they are also five times as many
+FEW = 0.05  # of the best-scored detections: fewer that overlap an object are suspicious
+CLEAR = 0.2  # of them overlap one in another reading, and TIMES as many: that is what was meant
+TIMES = 1.5
+PLAUSIBLE = 0.98  # of the boxes have corners in order and inside, in a reading that is tried
 IOU = 0.5
 
 
@@ -29,7 +33,7 @@ class Suspicion:
 def suspect(
     truth: GroundTruth, found: Results, sizes_hw: Float[np.ndarray, "i 2"] | None = None
 ) -> Suspicion | None:
-    """What is wrong with the boxes or the classes of all results, or None.
+    """What is wrong with the boxes or the classes of all results; None if nothing seems to be.
 
     Args:
         truth: of the data set.
@@ -37,23 +41,35 @@ def suspect(
         sizes_hw: px, of each image, to try coordinates that are parts of its sides; NaN where
             unknown.
     """
+    count = min(len(found), int((~truth.crowd).sum()))
+    best_scored = np.argsort(-found.scores, kind="stable")[:count]
+    found = Results(
+        found.source,
+        *(
+            column[best_scored]
+            for column in (found.image, found.category, found.boxes_xywh, found.scores)
+        ),
+    )
     pairs = overlaps(truth, found, same_class=False)
-    possible = min(len(found), int((~truth.crowd).sum()))
     now = _matching(truth, found, pairs)
-    if now >= FEW * possible:
-        return _wrong_classes(truth, found, pairs, now)
     best, name = 0, ""
     for other_name, boxes in _readings(found, sizes_hw):
-        usable = np.all(boxes[:, 2:] >= 0, axis=1)
+        usable = (boxes[:, 2:] >= 0) & (boxes[:, :2] >= -1 - 0.05 * np.abs(boxes[:, 2:]))
+        usable = np.all(usable, axis=1)
+        if usable.mean() < PLAUSIBLE:
+            continue
         other = dataclasses.replace(found, boxes_xywh=np.where(usable[:, None], boxes, 0.0))
-        count = _matching(truth, other, overlaps(truth, other, same_class=False))
-        if count > best:
-            best, name = count, other_name
-    total = f"{len(found):,}"
-    few = f"{now:,} of {total} detections overlap any object (IoU 0.5 or more)"
-    if best >= CLEAR * possible and best >= 5 * now:
+        number = _matching(truth, other, overlaps(truth, other, same_class=False))
+        if number > best:
+            best, name = number, other_name
+    few = f"{now:,} of the {count:,} best-scored detections overlap any object (IoU 0.5 or more)"
+    if best >= CLEAR * count and best >= TIMES * now:
         text = f"boxes look like {name}: only {few}; read so, {best:,} would"
         return Suspicion(f"{text}. COCO's results hold [x, y, width, height] in pixels", True)
+    shifted = dataclasses.replace(found, image=(found.image + 1) % len(truth.image_ids))
+    chance = _matching(truth, shifted, overlaps(truth, shifted, same_class=False))
+    if now >= FEW * count and (now >= 0.5 * count or now > 1.2 * chance):
+        return _wrong_classes(truth, found, pairs, now)
     text = (
         f"only {few}: are these results and these annotations of the same images, and their boxes "
         "[x, y, width, height] in pixels of the original image?"
@@ -95,28 +111,28 @@ def _wrong_classes(truth: GroundTruth, found: Results, pairs: Pairs, now: int) -
     regular = select(pairs, ~truth.crowd[pairs.object] & reaches(pairs, IOU))
     rows = np.unique(regular.detection)
     same = len(np.unique(select(regular, own_class(truth, found, regular)).detection))
-    if classes < 2 or same >= CLEAR * now:
+    if classes < 2 or same >= 0.2 * now:
         return None
     nearest, _ = best_of(regular, len(found))
     table = np.zeros((classes, classes), np.int64)
     np.add.at(table, (found.category[rows], truth.category[nearest[rows]]), 1)
     _, renamed = optimize.linear_sum_assignment(-table)
     better = int(table[np.arange(classes), renamed].sum())
-    if better < max(5 * same, 0.6 * now):
+    if better < max(4 * same, 0.6 * now):
         return None
     ids = truth.categories.ids
     names = truth.categories.names
     used = np.argsort(-table.max(axis=1), kind="stable")[:3]
-    pairs_text = ", ".join(
+    examples = ", ".join(
         f"{ids[k]} ({names[k]}) lies on {ids[renamed[k]]} ({names[renamed[k]]})"
         for k in used.tolist()
         if table[k].any()
     )
-    steps = {int(renamed[k]) - k for k in range(classes) if table[k].any()}
-    off = "off by one" if steps in ({1}, {-1}) else "mixed up"
+    neighbours = max(int(np.trace(table, offset=step)) for step in (-1, 1))
+    off = "off by one" if neighbours >= 0.9 * better else "mixed up"
     text = (
-        f"category ids look {off}: only {same:,} of the {now:,} detections that fit an object have "
-        f"its class, with the ids renamed {better:,} would; {pairs_text}. Map the detector's class "
-        "numbers to the category ids of the annotations"
+        f"category ids look {off}: of the {now:,} best-scored detections that overlap an object "
+        f"(IoU 0.5 or more) only {same:,} have its class, with the ids renamed {better:,} would; "
+        f"{examples}. Map the detector's class numbers to the category ids of the annotations"
     )
     return Suspicion(text, True)

@@ -100,6 +100,9 @@ def test_a_comparison():
     column = both.drawn_metrics[:, 2, 0] - both.drawn_metrics[:, 0, 0]
     limits = np.quantile(column, [0.025, 0.975])
     np.testing.assert_allclose([better.low, better.high], limits, rtol=1e-12)
+    own = both.metric("AP", 2)  # mirrored at the value
+    ends = np.quantile(both.drawn_metrics[:, 2, 0], [0.975, 0.025])
+    np.testing.assert_allclose([own.low, own.high], 2 * own.value - ends, rtol=1e-12)
     assert both.metric("AP", 2).value == both.metrics[2, METRICS.index("AP")]
     again = compare(found[:2], "ab", resamples=40, seed=5)
     np.testing.assert_array_equal(again.drawn_metrics, both.drawn_metrics[:, :2])
