@@ -19,6 +19,7 @@ VERBS = {
     "predict": "find objects in photos: draw, list and write them",
     "draw": "draw a run's detections beside the ground truth",
     "draw-targets": "draw which location learns which object, on images as training gets them",
+    "report": "write a run's report.html: curves, detections, tables",
     "figures": "draw the paper's figures, of losses and of runs",
     "sweep": "train many variants of one configuration and tabulate them",
     "analyze": "measure how well the scores of any COCO results file rank its boxes",

@@ -231,6 +231,7 @@ class TrainConfig:
     keep_checkpoints: PositiveInt = 2  # so many of the newest states are kept, besides the best
     max_bad_steps: PositiveInt = 20  # so many non-finite steps in a row stop the run
     tensorboard: bool = True  # whether to write DIR/tensorboard too
+    report: bool = True  # whether to keep DIR/report.html, made anew after evaluations
     compilation_cache: bool = True  # whether compiled programs are kept in data.cache_dir
 
 

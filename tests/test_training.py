@@ -41,7 +41,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(cache, tmp_path_factory):
     """One whole run: its configuration, folder and returned numbers."""
-    config, folder = tiny.config(cache), tmp_path_factory.mktemp("run")
+    config, folder = tiny.config(cache, report=True), tmp_path_factory.mktemp("run")
     return config, folder, train(config, folder)
 
 
@@ -66,7 +66,10 @@ def test_a_run_writes_all_that_it_promises(run):
     category_ids = set(load_run(Run(folder), "latest").categories.ids)
     assert {d["category_id"] for d in detections} <= category_ids
     assert (folder / "checkpoints" / "6").is_dir() and (folder / "best" / "6").is_dir()
+    page = (folder / "report.html").read_text()
+    assert 'id="curves"' in page and "step 6 of 6, finished" in page
     log = (folder / "train.log").read_text()
+    assert "made report.html in" in log
     assert "PSE(beta=1, k=1, score=max)" in log and "step 6/6 (100.0%)" in log
 
 
@@ -105,7 +108,7 @@ def test_resuming_is_bit_identical(run, cache, tmp_path):
 def test_a_finished_run_only_evaluates_again(run, cache, tmp_path):
     _, folder, numbers = run
     copied = shutil.copytree(folder, tmp_path / "copy")
-    assert train(tiny.config(cache), copied) == numbers
+    assert train(tiny.config(cache, report=True), copied) == numbers
     for name in ("metrics.jsonl", "config.json"):  # the same, and not even written again
         assert (copied / name).read_bytes() == (folder / name).read_bytes()
         assert (copied / name).stat().st_mtime_ns == (folder / name).stat().st_mtime_ns

@@ -34,7 +34,8 @@ def wheel(tmp_path_factory):
 
 def test_a_wheel_holds_every_module_and_every_configuration(wheel):
     expected = {str(file.relative_to(ROOT)) for file in (ROOT / "pse_jax").rglob("*.py")}
-    expected |= {"pse_jax/report/page.html"}
+    pages = ("base.html", "compare.html", "page.html", "parts.html", "run.html", "style.css")
+    expected |= {f"pse_jax/report/{name}" for name in pages}
     expected |= {f"pse_jax/configs/{file.name}" for file in (ROOT / "configs").glob("*.py")}
     names = zipfile.ZipFile(wheel).namelist()
     assert {name for name in names if ".dist-info/" not in name} == expected

@@ -45,6 +45,13 @@ def config(cache_dir: Path, **train: int) -> Config:
         ),
         inference=InferenceConfig(batch_size=8, top_k=100, max_detections=20),
         train=TrainConfig(
-            **{"log_every": 2, "checkpoint_every": 2, "eval_every": 0, "tensorboard": False} | train
+            **{
+                "log_every": 2,
+                "checkpoint_every": 2,
+                "eval_every": 0,
+                "tensorboard": False,
+                "report": False,
+            }
+            | train
         ),
     )

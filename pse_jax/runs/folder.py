@@ -51,6 +51,8 @@ class Run:
         self.metrics = folder / "metrics.jsonl"  # every logged scalar, one JSON object per line
         self.tensorboard = folder / "tensorboard"  # the same
         self.log = folder / "train.log"
+        self.report = folder / "report.html"  # pictures of all this
+        self.job_file = folder / "job.json"  # the command, devices and versions that train it
         self.times = folder / "times.json"  # seconds spent on each kind of work
         self.evaluations = folder / "evaluations"  # NAME/: of anything but the run as it is
         self.lock: Lock | RemoteLock | None = None  # on the main process, while it writes

@@ -30,6 +30,7 @@ from pse_jax.training import optimizer, resume
 from pse_jax.training.callbacks import Callback, Callbacks
 from pse_jax.training.clock import Clock
 from pse_jax.training.reporting import Reporter
+from pse_jax.training.run_page import RunPage
 from pse_jax.training.step import TrainState, create_state, make_train_step
 from pse_jax.weights.start import initial_variables
 
@@ -128,6 +129,7 @@ def _train(
     start = int(state.step)
     report = Reporter(config, run, train_set, plan, start, window, clock, callbacks)
     report.introduce(state.params, val_set)
+    page = RunPage(run, report, train_set, val_set)
     train_step = make_train_step(model, sgd, config, mesh)
 
     def save(step: int) -> None:
@@ -153,6 +155,7 @@ def _train(
         run.check_held_here()
         checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
         report.evaluated(step, numbers)
+        page.after_evaluation(step)
         return numbers
 
     def is_due(step: int) -> bool:
@@ -201,6 +204,7 @@ def _train(
             report.close_window(step)
             numbers = numbers if evaluated == step else evaluate_now(step)
             report.conclude(step)
+            page.at_end(step)
             return coordination.share(numbers)
         if checkpoints.wait():
             logger.warning("asked to stop: step %d is saved; the same command resumes", step)

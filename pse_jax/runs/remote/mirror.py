@@ -31,7 +31,7 @@ CHECKPOINTS = ("best", "checkpoints")
 # What a run that resumes reads, or adds to; detections are large, and only whether they are there
 # is asked.
 READ = re.compile(
-    r"(config|data|times)\.json|(config_history|metrics)\.jsonl|\w+\.log|eval_\d+\.json"
+    r"(config|data|job|times)\.json|(config_history|metrics)\.jsonl|\w+\.log|eval_\d+\.json"
 )
 ASKED_FOR = re.compile(r"detections_\d+\.json")
 
@@ -124,7 +124,9 @@ class Mirror:
         """
         name = path.relative_to(self.folder).as_posix()
         with self._busy:
-            if name in self.known or not addresses.exists(self.address / name):
+            # Of detections only the name is here, and an empty file.
+            here = name in self.known and bool(self.known[name][0])
+            if here or not addresses.exists(self.address / name):
                 return
             try:
                 self._take(name, addresses.read(self.address / name))
