@@ -19,6 +19,7 @@ FLOORS = (
     ("training",),
     ("runs",),
     ("weights",),
+    ("export",),
     ("detector",),
     ("report",),
     ("postprocess",),
