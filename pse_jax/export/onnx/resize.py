@@ -6,6 +6,7 @@ Sizes and weights are computed in the graph, in double precision, from the size 
 import numpy as np
 
 from pse_jax.config import DataConfig
+from pse_jax.data.transforms import ANTIALIASED
 from pse_jax.detector import CANVAS_STEPS
 from pse_jax.export.onnx.graph import DOUBLE, INT64, UINT8, Graph, Tensor, ints
 from pse_jax.points import ALIGNMENT
@@ -52,17 +53,13 @@ def canvas_hw(g: Graph, hw: Tensor, data: DataConfig) -> Tensor:
 
 
 def resize(g: Graph, images: Tensor, from_hw: Tensor, to_hw: Tensor, rule: str) -> Tensor:
-    """`transforms.resize`, as Pillow does it: uint8 [b, h, w, 3] to uint8 [b, 3, h2, w2]."""
+    """`transforms.resize`: uint8 [b, h, w, 3] to uint8 [b, 3, h2, w2]. Rows first, then columns."""
     from_h, from_w = g.several("Split", 2, from_hw, axis=0, num_outputs=2)
     to_h, to_w = g.several("Split", 2, to_hw, axis=0, num_outputs=2)
-    if rule not in ("fcos", "detectron2"):
-        return _nearest_four(
-            g, g("Transpose", images, perm=[0, 3, 1, 2]), (from_h, from_w), (to_h, to_w)
-        )
+    antialias = rule in ANTIALIASED
     columns = g("Transpose", images, perm=[0, 3, 2, 1])  # [b, 3, w, h]
-    columns = _antialiased(g, columns, from_w, to_w)
-    rows = g("Transpose", columns, perm=[0, 1, 3, 2])
-    return _antialiased(g, rows, from_h, to_h)
+    rows = g("Transpose", _along(g, columns, from_w, to_w, antialias), perm=[0, 1, 3, 2])
+    return _along(g, rows, from_h, to_h, antialias)
 
 
 def _range(g: Graph, count: Tensor) -> Tensor:
@@ -70,14 +67,15 @@ def _range(g: Graph, count: Tensor) -> Tensor:
     return g("Range", np.int64(0), g("Squeeze", count), np.int64(1))
 
 
-def _antialiased(g: Graph, x: Tensor, size: Tensor, to_size: Tensor) -> Tensor:
+def _along(g: Graph, x: Tensor, size: Tensor, to_size: Tensor, antialias: bool) -> Tensor:
     """Pillow's bilinear filter along axis 2 of uint8 [b, 3, size, m] (Resample.c).
 
-    Every pixel of the result mixes its neighbours within the filter's support, so the matrix of
-    weights is a band. It is cut into blocks of `BLOCK` results, each of which reads `reach` pixels.
+    Every pixel of the result mixes those under a triangle around it, so the matrix of weights is a
+    band. It is cut into blocks of `BLOCK` results, each of which reads `reach` pixels.
     """
     scale = g("Div", g("Cast", size, to=DOUBLE), g("Cast", to_size, to=DOUBLE))
-    support = g("Max", scale, np.float64(1))  # of the triangle, px to each side
+    one = np.ones(1)
+    support = g("Max", scale, one) if antialias else g.constant(one)  # px to each side
     blocks = g("Div", g("Add", to_size, ints(BLOCK - 1)), ints(BLOCK))
     firsts = g("Mul", _range(g, blocks), np.int64(BLOCK))
     targets = g("Add", g("Unsqueeze", firsts, ints(1)), np.arange(BLOCK))
@@ -107,31 +105,3 @@ def _antialiased(g: Graph, x: Tensor, size: Tensor, to_size: Tensor) -> Tensor:
     shape = g("Concat", ints(0, 0), length, ints(-1), axis=0)
     mixed = g("Reshape", g("Cast", mixed, to=UINT8), shape)
     return g("Slice", mixed, ints(0), to_size, ints(2))
-
-
-def _nearest_four(
-    g: Graph, x: Tensor, sizes: tuple[Tensor, Tensor], to_sizes: tuple[Tensor, Tensor]
-) -> Tensor:
-    """Pillow's affine transform of uint8 [b, 3, h, w]: no antialiasing, rounded down (Geometry.c)."""
-    for axis in (2, 3):  # rows first: fewer pixels are left to read
-        size, to_size = sizes[axis - 2], to_sizes[axis - 2]
-        scale = g("Div", g("Cast", size, to=DOUBLE), g("Cast", to_size, to=DOUBLE))
-        targets = g("Cast", _range(g, to_size), to=DOUBLE)
-        position = g("Sub", g("Mul", g("Add", targets, half), scale), half)
-        before = g("Floor", position)
-        share = g("Sub", position, before)
-        first = g("Cast", before, to=INT64)
-        ends = [
-            g("Min", g("Max", i, ints(0)), g("Sub", size, ints(1)))
-            for i in (first, g("Add", first, ints(1)))
-        ]
-        if axis == 2:
-            rows, of_rows = [g("Gather", x, end, axis=2) for end in ends], share
-        else:
-            mixed = []
-            for row in rows:
-                a, b = (g("Cast", g("Gather", row, end, axis=3), to=DOUBLE) for end in ends)
-                mixed.append(g("Add", a, g("Mul", g("Sub", b, a), share)))
-            a, b = mixed
-            value = g("Add", a, g("Mul", g("Sub", b, a), g("Unsqueeze", of_rows, ints(1))))
-    return g("Cast", g("Floor", value), to=UINT8)
