@@ -69,7 +69,7 @@ def expected(levels, config):
         return jnp.concatenate([p.reshape(len(p), -1, p.shape[-1]) for p in parts], axis=1)
 
     def distances(x, i):
-        return to_distances(SCALES[i] * x, STRIDES[i], config.model.distances)
+        return to_distances(jnp.asarray(SCALES[i] * x), STRIDES[i], config.model.distances)
 
     quality = None if config.model.quality == "none" else flat("quality")[..., 0]
     predictions = Predictions(flat("class"), flat("box", distances), quality)
@@ -82,8 +82,8 @@ def expected(levels, config):
 
     found = jax.jit(jax.vmap(one), compiler_options=tiny.FAST)(predictions)
     count = len(levels[0]["box"])
-    size = np.tile(np.array(GIVEN, np.float32), (count, 1))
-    scale = size / np.array(IMAGE, np.float32)
+    size = jnp.tile(jnp.array(GIVEN, jnp.float32), (count, 1))
+    scale = size / jnp.array(IMAGE)
     return jax.device_get(
         postprocess.rescale(found, scale[:, ::-1], size, inclusive=config.inference.inclusive_boxes)
     )

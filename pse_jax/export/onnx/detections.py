@@ -50,7 +50,9 @@ def candidates(
     chosen = []
     for index, level in enumerate(levels):
         with g.scope(f"stride{STRIDES[index]}"):
-            chosen.append(_of_level(g, level, index, scales[index], canvas_hw, config, classes))
+            chosen.append(
+                _of_level(g, level, index, float(scales[index]), canvas_hw, config, classes)
+            )
 
     def all_of(field: str, axis: int) -> Tensor:
         return g("Concat", *(getattr(one, field) for one in chosen), axis=axis)
