@@ -7,8 +7,6 @@ need no float64: which an accelerator has not, or only with other roundings.
 Dimensions: n pixels before and m after, along one axis.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt8
@@ -24,7 +22,9 @@ def resized_hw(hw: Int[Array, "2"], short_side: int, long_side: int, rule: str) 
     short, long = hw.min(), hw.max()
     if rule != "fcos":
         by_short = short_side * long <= long_side * short
-        over, under = (jnp.where(by_short, a, b) for a, b in ((short_side, long_side), (short, long)))
+        over, under = (
+            jnp.where(by_short, a, b) for a, b in ((short_side, long_side), (short, long))
+        )
         half = 0 if rule == "torchvision" else 1
         return jnp.maximum(_scaled(hw, over, under, half), 1)
     size = jnp.where(
@@ -46,36 +46,32 @@ def _rounded(a: Size, b: Size) -> Size:
 def _scaled(length: Int[Array, "2"], over: Size, under: Size, half: int) -> Int[Array, "2"]:
     """int(length * (over / under) + half / 2) as float64 computes it, rounding twice.
 
-    That is the exact value rounded down, but for values that are whole (after `+ half / 2`), which
-    come out 1 less if the quotient was rounded down by so much that the product is rounded down too.
+    That is the exact result, but where the value before int() is a whole number: it comes out one
+    lower if the quotient was rounded down by so much that the product is rounded down too.
     """
     exact = 2 * length * over + half * under
-    floor, whole = exact // (2 * under), exact % (2 * under) == 0
-    value = 2 * floor - half  # 2 * length * over / under, where that is whole
-
-    def double(_: int, rest: Size) -> Size:
-        return 2 * rest % under
-
+    result, whole = exact // (2 * under), exact % (2 * under) == 0
     exponent = _log2(over, under)
-    rest = jax.lax.fori_loop(0, 52 - exponent, double, over % under)
-    # over / under = (q + rest / under) * 2**(exponent - 52), q being whole, of 53 bits
-    top = 31 - jax.lax.clz(jnp.maximum(value, 1))  # 2**(top - 1) <= value / 2 < 2**top
-    shift = top - 1 - exponent
-    power_of_two = value == 1 << top
-    # lost = length * rest / under * 2**(exponent - 52) against half the spacing of float64 below
-    # the value, 2**(top - 1 - 53), or half of that below a power of two; both times `under`
-    shift = shift - 1 - power_of_two
-    lost, spacing = length * rest, under
-    lost = jnp.where(shift < 0, lost << jnp.maximum(-shift, 0), lost)
-    spacing = jnp.where(shift > 0, spacing << jnp.maximum(shift, 0), spacing)
-    down = whole & (2 * rest < under) & (lost > spacing)
-    return floor - down
+    # over / under = (q + rest / under) * 2**(exponent - 52), where q is whole and has 53 bits; it
+    # is rounded to q if rest / under < 1/2.
+    rest = jax.lax.fori_loop(0, 52 - exponent, lambda _, rest: 2 * rest % under, over % under)
+    # The product is then too low by length * rest / under * 2**(exponent - 52), and is rounded down
+    # if that is over half the spacing of float64 below it: 2**(top - 54), where `top` - 1 is its
+    # own exponent; below a power of two, half of that.
+    product = 2 * result - half  # times 2, where it counts
+    top = 31 - jax.lax.clz(jnp.maximum(product, 1))
+    shift = top - exponent - 2 - (product == 1 << top)
+    lost = (length * rest) << jnp.maximum(-shift, 0)
+    spacing = under << jnp.maximum(shift, 0)
+    return result - (whole & (2 * rest < under) & (lost > spacing))
 
 
 def _log2(over: Size, under: Size) -> Size:
     """The largest k with 2**k <= over / under."""
     k = jax.lax.clz(under) - jax.lax.clz(over)
-    fits = jnp.where(k >= 0, over >= under << jnp.maximum(k, 0), over << jnp.maximum(-k, 0) >= under)
+    fits = jnp.where(
+        k >= 0, over >= under << jnp.maximum(k, 0), over << jnp.maximum(-k, 0) >= under
+    )
     return k - ~fits.astype(bool)
 
 
@@ -134,7 +130,7 @@ def _along(
 
 
 def _fixed_point(part: Int[Array, " n"], whole: Int[Array, " n"]) -> Int[Array, " n"]:
-    """part / whole, at most 1, in units of 2**-BITS, rounded half up: by long division."""
+    """The share of a part, at most 1, in units of 2**-BITS, rounded half up: by long division."""
     part, whole = part.astype(jnp.uint32), whole.astype(jnp.uint32)
     quotient, rest = part // whole, part % whole
     for _ in range(BITS):
