@@ -1,6 +1,5 @@
 """The plain files beside an exported model: model.json for programs, README.md for people."""
 
-import dataclasses
 import datetime
 import importlib.metadata
 import json
@@ -61,7 +60,9 @@ def write(
         contents |= {folder / name: content for name, content in artefact.files.items()}
     sizes = {path.name: len(content) for path, content in contents.items()}
     contents[folder / "model.json"] = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
-    contents[folder / "README.md"] = card.render(described)
+    contents[folder / "README.md"] = card.render(
+        described, {a.format: a.example for a in artefacts}
+    )
     write_together(contents, "the exported model")
     for name in OWN:  # of an earlier export with other formats
         if folder / name not in contents:
@@ -82,7 +83,8 @@ def describe(
     """The content of model.json; see docs/export.md for its fields."""
     config = detector.config
     categories = detector.categories
-    thresholds = (evaluation or {}).get("thresholds")
+    turned = "upright (EXIF orientation applied)"
+    stored = "as stored (EXIF orientation ignored)"
     return {
         "format_version": 1,
         "name": config.name,
@@ -94,12 +96,15 @@ def describe(
             {"id": id, "name": name}
             for id, name in zip(categories.ids, categories.names, strict=True)
         ],
-        "thresholds": thresholds,
+        "thresholds": (evaluation or {}).get("thresholds"),
         "input": {
-            "pixels": "uint8, RGB, [height, width, 3], upright (EXIF orientation applied)"
-            if config.data.exif == "apply"
-            else "uint8, RGB, [height, width, 3], as stored (EXIF orientation ignored)",
-            "resize": dataclasses.asdict(Resize.of(detector)),
+            "pixels": "uint8, RGB, [height, width, 3], "
+            + (turned if config.data.exif == "apply" else stored),
+            "resize": {
+                "rule": config.data.resize,
+                "short_side": config.data.short_side,
+                "long_side": config.data.long_side,
+            },
             "normalisation": "inside the model",
         },
         "artefacts": {artefact.format: artefact.described() for artefact in artefacts},
@@ -109,18 +114,3 @@ def describe(
         },
         "config": to_dict(config),
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class Resize:
-    """How the model resizes an image, inside."""
-
-    rule: str  # "fcos", ...: config.data.resize
-    short_side: int  # px
-    long_side: int  # px, at most
-
-    @classmethod
-    def of(cls, detector: Detector) -> "Resize":
-        """That of a detector."""
-        data = detector.config.data
-        return cls(data.resize, data.short_side, data.long_side)

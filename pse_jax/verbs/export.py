@@ -6,7 +6,6 @@ Beside them lie model.json (labels, thresholds, input rules, versions) and READM
 import importlib.util
 import json
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pse_jax.addresses import named
