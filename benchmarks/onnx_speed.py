@@ -9,7 +9,6 @@ time of all threads, which other programs on the machine disturb less.
 """
 
 import argparse
-import functools
 import json
 import os
 import statistics
@@ -78,6 +77,7 @@ def compare(detector: Any, hw: tuple[int, int], threads: int, rounds: int) -> di
 def resnet_50() -> Any:
     """The paper's model with random weights, for images of 640x640 px."""
     import jax
+    import numpy as np
 
     from pse_jax import models
     from pse_jax.categories import COCO
@@ -90,8 +90,17 @@ def resnet_50() -> Any:
         inference=InferenceConfig(score_threshold=0.0),  # untrained scores are all low
     )
     model = models.create(config.model, len(COCO))
-    variables = jax.jit(functools.partial(models.init, model))(jax.random.key(0))
-    return Detector(config, COCO, variables)
+    shapes = jax.eval_shape(lambda: models.init(model, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+
+    def fill(path: Any, leaf: Any) -> Any:  # compiling `models.init` would take minutes
+        name, shape = path[-1].key, leaf.shape
+        if name == "kernel":
+            return rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape).astype(np.float32)
+        return (np.ones if name.startswith("scale") else np.zeros)(shape, np.float32)
+
+    variables = jax.tree_util.tree_map_with_path(fill, shapes)
+    return Detector(config, COCO, jax.device_put(variables))
 
 
 def main() -> None:
