@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pse_jax.detector import Detections, Detector
+    from pse_jax.detections import Detections
+    from pse_jax.detector import Detector
     from pse_jax.runs.load import load
 
 __version__ = "0.1.0"

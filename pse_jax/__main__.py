@@ -16,6 +16,7 @@ VERBS = {
     "convert": "turn a Pascal VOC, YOLO or Roboflow folder into one in COCO's format",
     "prepare-tfds": "download COCO 2017 and prepare it with tensorflow_datasets",
     "check": "read a whole data set, pixels too, and say what is wrong with it",
+    "predict": "find objects in photos: draw, list and write them",
     "draw": "draw a run's detections beside the ground truth",
     "figures": "draw the paper's figures, of losses and of runs",
     "sweep": "train many variants of one configuration and tabulate them",

@@ -3,56 +3,27 @@
 import dataclasses
 import functools
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, UInt8
-from PIL import Image
+from jaxtyping import Array, UInt8
 
 from pse_jax import models, postprocess
 from pse_jax.categories import Categories
 from pse_jax.config import Config, from_dict, to_dict
 from pse_jax.data import transforms
+from pse_jax.detections import AnyImage, Detections, Thresholds
 from pse_jax.points import ALIGNMENT
 from pse_jax.postprocess import PaddedDetections
 
 Batch = dict[str, Any]  # of arrays
-AnyImage = str | os.PathLike | Image.Image | UInt8[np.ndarray, "h w 3"]
 
 BATCH = 8  # images of a list that go through the network together
 CANVAS_STEPS = 5  # lengths of a canvas's side: fifths of the longest, for 800/1333 px 288 to 1344
-
-
-@dataclasses.dataclass(frozen=True)
-class Detections:
-    """What was found in one image, best first."""
-
-    boxes_xyxy: Float[np.ndarray, "d 4"]  # px of the image as given, exclusive
-    scores: Float[np.ndarray, " d"]  # in [0, 1]
-    category_ids: Int[np.ndarray, " d"]  # the data set's own
-    names: tuple[str, ...]  # of the categories
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __str__(self) -> str:
-        rows = zip(self.names, self.scores, self.boxes_xyxy, strict=True)
-        width = max(map(len, self.names), default=0)
-        return "\n".join(
-            f"{name:<{width}} {score:.2f}  " + " ".join(f"{value:7.1f}" for value in box)
-            for name, score, box in rows
-        )
-
-    def above(self, score: float) -> "Detections":
-        """Those with at least this score."""
-        keep = np.flatnonzero(self.scores >= score)
-        names = tuple(self.names[i] for i in keep)
-        return Detections(self.boxes_xyxy[keep], self.scores[keep], self.category_ids[keep], names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +34,7 @@ class Detector:
     categories: Categories
     variables: models.Variables  # {"params": ..., "frozen": ...}
     step: int = 0  # training steps that it has seen; 0 for a published one
+    thresholds: Thresholds | None = None  # of a run's checkpoint that was evaluated
 
     @overload
     def __call__(self, images: AnyImage) -> Detections: ...
@@ -72,11 +44,12 @@ class Detector:
     def __call__(self, images):
         """Detections of one image or of each of a list, in the pixels of each.
 
-        Images may have any size and are resized as the configuration says. The pixels of a file or
-        a Pillow image are turned upright by its EXIF orientation first, unless the configuration
-        says data.exif="ignore": boxes are in pixels of the turned image. The program is compiled
-        once for each of a few canvas shapes, at most nine, and two batch sizes: one image, and
-        `BATCH` of a list. Any number of threads may call it.
+        Images may have any size and are resized as the configuration says, and any mode: see
+        `data.modes.rgb`. The pixels of a file or a Pillow image are turned upright by its EXIF
+        orientation first, unless the configuration says data.exif="ignore": boxes are in pixels of
+        the turned image. The program is compiled once for each of a few canvas shapes, nine for
+        all but extremely elongated images, and two batch sizes: one image, and `BATCH` of a list.
+        Any number of threads may call it.
 
         Args:
             images: a path, a Pillow image or uint8 RGB pixels [height, width, 3]; or a list of
@@ -87,21 +60,29 @@ class Detector:
         """
         if not isinstance(images, list | tuple):
             return self([images])[0]
+        return self.run(prepare(image, self.config) for image in images)
+
+    @property
+    def best_thresholds(self) -> dict[int, float]:
+        """The score of best F1 of each category id; 0.3 where no evaluation has found one."""
+        return (self.thresholds or Thresholds(None, {})).of(self.categories)
+
+    def run(self, images: Iterable["Prepared"]) -> list[Detections]:
+        """Detections of images that `prepare` made, in their order; those of a canvas together."""
         found: dict[int, Detections] = {}
-        waiting: dict[tuple[int, ...], dict[int, _Prepared]] = {}  # by canvas
-        for index, image in enumerate(images):
-            one = prepare(image, self.config)
+        waiting: dict[tuple[int, ...], dict[int, Prepared]] = {}  # by canvas
+        for index, one in enumerate(images):
             group = waiting.setdefault(one.canvas.shape, {})
             group[index] = one
             if len(group) == BATCH:
-                found |= self._run(group)
+                found |= self._together(group)
                 group.clear()
         for group in waiting.values():
             for index, one in group.items():
-                found |= self._run({index: one})
-        return [found[index] for index in range(len(images))]
+                found |= self._together({index: one})
+        return [found[index] for index in sorted(found)]
 
-    def _run(self, group: dict[int, "_Prepared"]) -> dict[int, Detections]:
+    def _together(self, group: dict[int, "Prepared"]) -> dict[int, Detections]:
         """The detections of prepared images of one canvas, by their numbers."""
         rows = group.values()
         padded = jax.device_get(
@@ -123,6 +104,7 @@ class Detector:
                 scores=padded.scores[row][keep],
                 category_ids=np.asarray(self.categories.ids)[labels],
                 names=tuple(self.categories.names[label] for label in labels),
+                classes=labels,
             )
         return found
 
@@ -183,7 +165,7 @@ def compiled(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """An image as the network takes it."""
 
     canvas: UInt8[np.ndarray, "h w 3"]
@@ -191,14 +173,14 @@ class _Prepared:
     original_hw: tuple[int, int]
 
 
-def prepare(image: AnyImage, config: Config) -> _Prepared:
+def prepare(image: AnyImage, config: Config) -> Prepared:
     """Decodes, resizes and pads one image."""
     data = config.data
     pixels = transforms.pixels_of(image, data.exif)
     original = (pixels.shape[0], pixels.shape[1])
     hw = transforms.resized_hw(*original, data.short_side, data.long_side, data.resize)
     canvas = canvas_hw(hw, max(data.short_side, data.long_side))
-    return _Prepared(
+    return Prepared(
         transforms.pad(transforms.resize(pixels, hw, data.resize), canvas), hw, original
     )
 
@@ -207,8 +189,9 @@ def canvas_hw(hw: tuple[int, int], longest: int) -> tuple[int, int]:
     """The smallest canvas that holds an image: each side a multiple of a fifth of `longest`."""
 
     def side(length: int) -> int:
-        steps = (longest * k / CANVAS_STEPS for k in range(1, CANVAS_STEPS + 1))
-        fits = next((step for step in steps if step >= length), length)  # a rule may overshoot
+        # The rule "fcos" may overshoot the longest, but not twice: `transforms.resized_hw`.
+        steps = (longest * k / CANVAS_STEPS for k in range(1, 2 * CANVAS_STEPS + 1))
+        fits = next((step for step in steps if step >= length), length)
         return int(-(-fits // ALIGNMENT) * ALIGNMENT)
 
     return side(hw[0]), side(hw[1])

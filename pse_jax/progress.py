@@ -3,7 +3,8 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -135,6 +136,22 @@ def each(
             for one in executor.map(function, items):
                 yield one
                 shown.update()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def ahead(
+    function: Callable[[In], Out], items: Iterable[In], threads: int, depth: int
+) -> Generator[Out]:
+    """What a function makes of each item, in their order, by threads that are `depth` ahead."""
+    executor, coming = ThreadPoolExecutor(threads), deque()
+    try:
+        for item in items:
+            coming.append(executor.submit(function, item))
+            if len(coming) > depth:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)
 

@@ -22,7 +22,7 @@ FLOORS = (
     ("weights",),
     ("detector",),
     ("report",),
-    ("postprocess",),
+    ("detections", "postprocess"),
     ("data",),
     ("config_checks",),  # the values that a loss may have are in the table of losses
     ("losses",),
@@ -34,7 +34,7 @@ FLOORS = (
     ("processes",),
     ("progress",),
     ("addresses",),
-    ("categories", "config", "files"),
+    ("categories", "config", "drawing", "files"),
     ("errors",),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

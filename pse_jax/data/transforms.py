@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from pse_jax.data import modes
 from pse_jax.errors import ImageError
 from pse_jax.files import open_regular
 
@@ -83,10 +84,10 @@ def upright(image: Image.Image, exif: str, size_hw: tuple[int, int] | None = Non
             turned one, that decides and not `exif`.
 
     Raises:
-        ImageError: if it has more than 8 bits per channel or is no image.
+        ImageError: if its pixels cannot be turned into 8-bit RGB: `modes.rgb`.
     """
     wh = image.size
-    pixels = _rgb(image)
+    pixels = modes.rgb(image)
     orientation = orientation_of(image)
     apply = exif == "apply"
     if size_hw is not None and decided_by_size(orientation, wh, size_hw):
@@ -135,6 +136,10 @@ def decode(content: bytes, name: str, size_hw: tuple[int, int], exif: str = "app
 
 def reason(error: Exception) -> str:
     """What an exception says, or its name if it says nothing."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image, or in a format that Pillow does not read"
+    if isinstance(error, Image.DecompressionBombError):  # over 178,956,970 px
+        return f"{str(error).split(',')[0]}; make it smaller, or cut it into parts"
     return str(error) or type(error).__name__
 
 
@@ -162,14 +167,6 @@ def pixels_of(image: Any, exif: str = "apply") -> Pixels:
     raise ImageError(
         f"an image is a path, a Pillow image or a uint8 RGB array [height, width, 3], not {found}"
     )
-
-
-def _rgb(image: Image.Image) -> Pixels:
-    if image.format == "EPS":  # Pillow would run it with Ghostscript
-        raise ImageError("it is PostScript, a program and no pixels; convert it to PNG")
-    if image.mode.startswith(("I", "F")):  # Pillow would turn them white
-        raise ImageError(f"it has more than 8 bits per channel ({image.mode}); convert it")
-    return np.asarray(image.convert("RGB"))
 
 
 def resize(pixels: Pixels, hw: tuple[int, int], rule: str = "fcos") -> UInt8[np.ndarray, "h2 w2 3"]:

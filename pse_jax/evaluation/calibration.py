@@ -1,6 +1,7 @@
 """Does a score mean what it says? Scores as predictions of IoU, and the best threshold."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -136,3 +137,20 @@ def best_threshold(scores: Floats, correct: Bools, objects: int) -> Operating:
     thresholds, values = f1_curve(scores, correct, objects)
     index = int(np.argmax(values[:, 0]))
     return Operating(float(thresholds[index]), *(float(value) for value in values[index]))
+
+
+def best_thresholds(truth: GroundTruth, found: Results) -> dict[str, Any]:
+    """The scores of best F1 at IoU 0.5, `overall` and `per_class` by name; NaN if none helps."""
+    matches = match(truth, found, overlaps(truth, found, same_class=True))
+    counts, counted = object_counts(truth), ~matches.ignored
+
+    def best(mine: Bools, objects: int) -> float:
+        return best_threshold(found.scores[mine], matches.correct[mine], objects).threshold
+
+    return {
+        "overall": best(counted, int(counts.sum())),
+        "per_class": {
+            name: best(counted & (found.category == label), int(counts[label]))
+            for label, name in enumerate(truth.categories.unique_names)
+        },
+    }

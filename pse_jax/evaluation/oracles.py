@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pse_jax.evaluation.arrays import Floats, GroundTruth, Results
+from pse_jax.evaluation.calibration import best_thresholds
 from pse_jax.evaluation.coco import evaluate_coco
 from pse_jax.evaluation.correlation import correlations
 from pse_jax.evaluation.matching import best_iou
@@ -49,13 +50,14 @@ def oracles(examined: Examined) -> dict[str, dict[str, float]]:
 
 
 def score(truth: GroundTruth, results: Results) -> dict[str, Any]:
-    """COCO's numbers, score-IoU correlations and the ranking oracle's AP, in [0, 1]; counts."""
+    """COCO's numbers, score-IoU correlations, the ranking oracle's AP, best thresholds; counts."""
     ious = best_iou(truth, results)
     oracle = evaluate_coco(truth, with_transported_scores(results, ious), areas=False)
     return {
         **evaluate_coco(truth, results),
         **correlations(results.scores, ious),
         "oracle_AP": oracle["AP"],
+        "thresholds": best_thresholds(truth, results),
         "images": len(truth.image_ids),
         "objects": int((~truth.crowd).sum()),
         "crowds": int(truth.crowd.sum()),

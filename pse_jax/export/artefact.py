@@ -29,10 +29,14 @@ class Artefact:
 
     def described(self) -> dict[str, Any]:
         """For model.json."""
-        values = dataclasses.asdict(self)
-        values["files"] = list(self.files)
-        del values["format"], values["example"]
-        return values
+        return {
+            "files": list(self.files),
+            "inputs": [dataclasses.asdict(tensor) for tensor in self.inputs],
+            "outputs": [dataclasses.asdict(tensor) for tensor in self.outputs],
+            "limits": self.limits,
+            "notes": list(self.notes),
+            "readable_until": self.readable_until,
+        }
 
 
 def outputs(detections: int, batch: str = "b") -> tuple[Tensor, ...]:

@@ -83,6 +83,8 @@ def describe(
     """The content of model.json; see docs/export.md for its fields."""
     config = detector.config
     categories = detector.categories
+    thresholds = detector.thresholds
+    own = thresholds.per_class if thresholds else {}
     turned = "upright (EXIF orientation applied)"
     stored = "as stored (EXIF orientation ignored)"
     return {
@@ -93,10 +95,12 @@ def describe(
         "exported": datetime.date.today().isoformat(),
         "command": command,
         "labels": [
-            {"id": id, "name": name}
-            for id, name in zip(categories.ids, categories.names, strict=True)
+            {"id": id, "name": name, "threshold": own.get(unique)}
+            for id, name, unique in zip(
+                categories.ids, categories.names, categories.unique_names, strict=True
+            )
         ],
-        "thresholds": (evaluation or {}).get("thresholds"),
+        "threshold": thresholds.overall if thresholds else None,
         "input": {
             "pixels": "uint8, RGB, [height, width, 3], "
             + (turned if config.data.exif == "apply" else stored),

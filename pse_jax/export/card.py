@@ -24,7 +24,7 @@ def render(described: dict[str, Any], examples: dict[str, str]) -> str:
         "## How it was trained",
         _training(described["config"], described["step"]),
         "## What it finds",
-        _classes(described["labels"], described["thresholds"]),
+        _classes(described["labels"], described["threshold"]),
         "## How to run it",
         _input(described["input"]),
     ]
@@ -87,21 +87,19 @@ def _training(config: dict[str, Any], step: int) -> str:
     return _table(("", ""), rows) + "\n\nmodel.json holds the whole configuration."
 
 
-def _classes(labels: Sequence[dict[str, Any]], thresholds: dict[str, Any] | None) -> str:
-    best = (thresholds or {}).get("per_class", {})
-    rows = []
-    for label in labels[:SHOWN]:
-        value = best.get(label["name"])
-        rows.append((str(label["id"]), label["name"], "-" if value is None else f"{value:.2f}"))
-    text = _table(("category id", "name", "threshold"), rows)
-    if len(labels) > SHOWN:
-        text += f"\n\nand {len(labels) - SHOWN} more, in model.json."
-    overall = (thresholds or {}).get("overall")
+def _classes(labels: Sequence[dict[str, Any]], overall: float | None) -> str:
+    def threshold(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    rows = [(str(label["id"]), label["name"], threshold(label["threshold"])) for label in labels]
+    text = _table(("category id", "name", "threshold"), rows[:SHOWN])
+    if len(rows) > SHOWN:
+        text += f"\n\nand {len(rows) - SHOWN} more, in model.json."
     if overall is None:
         return text + "\n\nNo thresholds were measured: choose the lowest score that serves you."
     return text + (
-        "\n\nThreshold: the score of the best F1 at IoU 0.5 on the validation images, "
-        f"{overall:.2f} over all classes. The model gives more than that: drop what is below."
+        "\n\nThreshold: the score of the best F1 at IoU 0.5 on the validation images; "
+        f"{overall:.2f} over all classes. The model gives more: drop what is below."
     )
 
 

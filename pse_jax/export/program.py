@@ -23,7 +23,7 @@ from pse_jax.export.resize import LARGEST, resize, resized_hw
 from pse_jax.postprocess import PaddedDetections
 
 MOST_ELONGATED = 16  # an image is at most so many times as long as wide, to be sure of a canvas
-SAMPLED = 8192  # px: which canvases there are is found with images of so many px by a part of that
+SAMPLED = 4096  # px: which canvases there are is found with images of so many px by a part of that
 
 
 def settled(config: Config) -> Config:
@@ -81,7 +81,7 @@ def run(
 
         return jax.tree.map(choose, new, found)
 
-    found = _nothing(images.shape[0], config.inference.max_detections)
+    found = _nothing(sizes_hw, config.inference.max_detections)
     taken = jnp.zeros_like(usable)
     for height, width in choices:
         here = usable & (canvas == jnp.array([height, width])).all(axis=1)
@@ -115,8 +115,9 @@ def _resized(
     return jax.lax.map(one, (images, sizes_hw, to_hw)), to_hw, usable
 
 
-def _nothing(images: int, detections: int) -> PaddedDetections:
-    """No detection in any image; `images` may be symbolic."""
+def _nothing(sizes_hw: Int[Array, "b 2"], detections: int) -> PaddedDetections:
+    """No detection in any image."""
+    images = sizes_hw.shape[0]  # may be symbolic
     return PaddedDetections(
         boxes_xyxy=jnp.zeros((images, detections, 4), jnp.float32),
         scores=jnp.zeros((images, detections), jnp.float32),

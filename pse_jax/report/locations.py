@@ -9,11 +9,12 @@ from PIL import Image, ImageDraw
 
 from pse_jax.config import Config
 from pse_jax.data import transforms
+from pse_jax.drawing import DARK, colour_of, draw_boxes
 from pse_jax.files import make_folder, write_whole
 from pse_jax.points import STRIDES
 from pse_jax.report.assigned import Assigner
 from pse_jax.report.checked import Checked
-from pse_jax.report.pictures import DARK, PALETTE, draw_boxes, sheet
+from pse_jax.report.pictures import sheet
 
 SAMPLES, COLUMNS = 12, 4
 SIZE = 640  # px of a picture's longer side
@@ -59,13 +60,13 @@ def _picture(checked: Checked, config: Config, i: int) -> Image.Image:
     factor = SIZE / max(original)
     image = Image.fromarray(dataset.pixels_of(i))
     wh = (max(round(width * factor), 1), max(round(height * factor), 1))
-    colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]
+    groups = labels.tolist()
     lost = checked.lost[dataset.offsets[i] : dataset.offsets[i + 1]]
     picture = draw_boxes(
         image.resize(wh, Image.Resampling.BICUBIC),
         boxes * factor,
-        colours,
-        [dataset.categories.names[label] for label in labels.tolist()],
+        [dataset.categories.names[label] for label in groups],
+        groups,
         dashed=lost.tolist(),
         scale=1.1,
     )
@@ -74,5 +75,5 @@ def _picture(checked: Checked, config: Config, i: int) -> Image.Image:
     for (x, y), level, box in zip(found.points_xy * scale, found.levels, found.boxes, strict=True):
         radius = float(np.clip(0.16 * STRIDES[level] * scale[0], 1.2, 7))
         corners = (x - radius, y - radius, x + radius, y + radius)
-        pen.ellipse(corners, fill=colours[box], outline=DARK if radius > 2.5 else None)
+        pen.ellipse(corners, fill=colour_of(groups[box]), outline=DARK if radius > 2.5 else None)
     return picture

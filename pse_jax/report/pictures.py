@@ -1,146 +1,114 @@
-"""Boxes drawn on images: one function for every picture, and the pictures made with it."""
+"""Pictures of boxes, made with `drawing.draw_boxes`: sheets, cut-outs, pairs."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, Int
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from pse_jax.categories import Categories
 from pse_jax.data.folder import leads_out
 from pse_jax.data.transforms import pixels_of
+from pse_jax.detections import Detections
+from pse_jax.drawing import DARK, NEUTRAL, PALETTE, WHITE, draw_boxes, font
 from pse_jax.errors import ResultsError
 from pse_jax.evaluation.arrays import GroundTruth, Results
 from pse_jax.files import is_regular
 
-# Okabe and Ito's palette, which colour-blind people can tell apart, its bright colours first.
-PALETTE = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
-BETTER, WORSE, TRUTH, DARK = "#56b4e9", "#e69f00", "#ffffff", "#15181c"
+BETTER, WORSE, TRUTH = PALETTE[0], PALETTE[1], WHITE  # of a pair of boxes on one object
 PAPER = "#eef0f3"  # around an image
-FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 EXAMPLE = (520, 390)  # px, width and height of an example in report.html
+# Px of the longer side of a picture on a sheet: 20 cells of blood, each with its label, need 890.
+CELL, SMALLEST_CELL, LARGEST_CELL = 200, 400, 1280
 MARGIN = 0.18  # of the longer side of what an example shows, on each side
 
 
-def draw_boxes(
+def beside_truth(
     image: Image.Image,
-    boxes_xyxy: Float[np.ndarray, "n 4"],
-    colours: Sequence[str],
-    labels: Sequence[str] = (),
+    found: Detections,
+    truth_xyxy: Float[np.ndarray, "n 4"] | None,
+    truth_labels: Int[np.ndarray, " n"] | None,
+    categories: Categories,
     *,
-    dashed: bool | Sequence[bool] = False,
-    scale: float = 1.0,
+    title: str = "",
+    size: int = 0,
 ) -> Image.Image:
-    """A copy of the image with boxes on it, the first on top, and labels that avoid each other.
-
-    Lines have a dark edge, which shows on any background. They are centred on the outermost pixels
-    that belong to the box, and like the letters their size follows the picture's.
+    """Detections and, dashed and to their left, the ground truth; each with a line of text above.
 
     Args:
-        image: of any mode; the copy is RGB.
-        boxes_xyxy: px, exclusive; what lies outside the image is moved to its edge.
-        colours: of each box, "#rrggbb".
-        labels: of each box, "" for none; or none at all.
-        dashed: which boxes are, as ground truth is.
-        scale: makes lines and letters larger or smaller.
+        image: upright, RGB.
+        found: all that is to be drawn.
+        truth_xyxy: px of the image; None: there is no ground truth, and one picture is all.
+        truth_labels: their numbers in the category table.
+        categories: the table.
+        title: the first words of the text, such as the image's name.
+        size: px of the longer side of each of both pictures; by default as large as the number of
+            objects asks for, `cell_size`.
     """
-    picture = image.convert("RGB")
-    pen = ImageDraw.Draw(picture)
-    size = scale * max(picture.size)
-    line = max(1, round(size / 240))
-    moved = np.array([-1, -1, 1, 1]) * (line // 2) - [0, 0, 1, 1]
-    edges = np.clip(np.rint(boxes_xyxy).astype(int) + moved, 0, np.tile(picture.size, 2) - 1)
-    edges[:, 2:] = np.maximum(edges[:, 2:], edges[:, :2])
-    dashes = np.where(np.broadcast_to(dashed, len(edges)), 3 * line, max(picture.size)).tolist()
-    for box, colour, dash in reversed(list(zip(edges.tolist(), colours, dashes, strict=True))):
-        strokes = list(_strokes(box, line, dash))
-        for x0, y0, x1, y1 in strokes:
-            pen.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), fill=DARK)
-        for stroke in strokes:
-            pen.rectangle(stroke, fill=colour)
-    _write(pen, picture.size, edges, colours, labels, max(9, round(size / 42)))
-    return picture
+    objects = max(len(found), 0 if truth_xyxy is None else len(truth_xyxy))
+    factor = (size or cell_size(objects)) / max(image.size)
+    wh = (max(round(image.width * factor), 1), max(round(image.height * factor), 1))
+    image = image.resize(wh, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
+    title = f"{title}: " if title else ""
+    right = draw_boxes(image, found.boxes_xyxy * factor, found.labels, found.groups)
+    if truth_xyxy is None or truth_labels is None:
+        return captioned(right, f"{title}{len(found)} found")
+    names = [categories.names[label] for label in truth_labels.tolist()]
+    left = draw_boxes(image, truth_xyxy * factor, names, truth_labels.tolist(), dashed=True)
+    left = captioned(left, f"{title}{len(truth_xyxy)} objects, as annotated")
+    right = captioned(right, f"{len(found)} found")
+    both = Image.new("RGB", (left.width + 4 + right.width, left.height), "white")
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + 4, 0))
+    return both
 
 
-def _strokes(box: list[int], line: int, dash: int) -> Iterator[tuple[int, int, int, int]]:
-    """The dashes of an outline, as corners of rectangles that belong to them."""
-    x0, y0, x1, y1 = box
-    for x in range(x0, x1 + 1, 2 * dash):
-        yield x, y0, min(x + dash - 1, x1), min(y0 + line - 1, y1)
-        yield x, max(y1 - line + 1, y0), min(x + dash - 1, x1), y1
-    for y in range(y0, y1 + 1, 2 * dash):
-        yield x0, y, min(x0 + line - 1, x1), min(y + dash - 1, y1)
-        yield max(x1 - line + 1, x0), y, x1, min(y + dash - 1, y1)
+def cell_size(objects: int) -> int:
+    """Px of the longer side of a picture on a sheet, on which so many objects can be told apart."""
+    return int(min(max(CELL * np.sqrt(objects), SMALLEST_CELL), LARGEST_CELL))
 
 
-def _write(
-    pen: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    edges: Int[np.ndarray, "n 4"],
-    colours: Sequence[str],
-    labels: Sequence[str],
-    letters: int,
-) -> None:
-    """Writes each label at that corner of its box where it covers least of those before it."""
-    font = ImageFont.truetype(FONT, letters)
-    padding = letters // 5
-    places = np.zeros((0, 4), int)
-    texts = [(edges[i], colours[i], label) for i, label in enumerate(labels) if label]
-    for (x0, y0, x1, y1), _, label in texts:
-        w, h = wh = round(font.getlength(label)) + 2 * padding, sum(font.getmetrics())
-        spots = [(x, y) for y in (y0 - h, y0, y1, y1 - h) for x in (x0, x1 - w)]
-        low = np.clip(spots, 0, np.maximum(np.subtract(size, wh), 0))
-        others = places[:, None]
-        overlap = np.minimum(others[..., 2:], low + wh) - np.maximum(others[..., :2], low)
-        best = low[np.maximum(overlap, 0).prod(axis=-1).sum(axis=0).argmin()]
-        places = np.concatenate([places, [[*best, *(best + wh)]]])
-    for (x0, y0, x1, y1), (_, colour, label) in zip(
-        places[::-1].tolist(), texts[::-1], strict=True
-    ):
-        pen.rectangle((x0, y0, x1 - 1, y1 - 1), fill=colour, outline=DARK)
-        bright = np.dot(ImageColor.getrgb(colour)[:3], (0.3, 0.59, 0.11)) > 100
-        pen.text((x0 + padding, y0), label, fill=DARK if bright else "white", font=font)
+def captioned(picture: Image.Image, text: str) -> Image.Image:
+    """The picture below a line of text, which is cut to its width."""
+    letters = font(13)
+    while text and letters.getlength(text) > picture.width - 4:
+        text = text[: -2 - text.endswith("…")].rstrip() + "…" if len(text) > 2 else ""
+    height = sum(letters.getmetrics()) + 4
+    whole = Image.new("RGB", (picture.width, picture.height + height), "white")
+    ImageDraw.Draw(whole).text((2, 2), text, fill=DARK, font=letters)
+    whole.paste(picture, (0, height))
+    return whole
 
 
-def draw_detections(
-    image: Image.Image,
-    found: Any,
-    categories: Categories,
-    truth_xyxy: Float[np.ndarray, "n 4"],
-    *,
-    threshold: float,
-    size: int,
+def sheet(
+    pictures: Sequence[Image.Image], columns: int = 0, gap: int = 10, width: int = 2400
 ) -> Image.Image:
-    """A detector's `Detections`, in the colours of their classes, over the dashed ground truth.
+    """Pictures of any sizes side by side, in rows that are `width` px wide or `columns` long.
 
-    Boxes are in px of the image, `size` is the longer side of the picture.
+    A picture that is wider than that has a row of its own.
     """
-    factor = size / max(image.size)
-    wh = (round(image.width * factor), round(image.height * factor))
-    found = found.above(threshold)
-    rows = [categories.ids.index(category) for category in found.category_ids]
-    return draw_boxes(
-        image.resize(wh, Image.Resampling.BICUBIC),
-        np.concatenate([found.boxes_xyxy, truth_xyxy]) * factor,
-        [PALETTE[row % len(PALETTE)] for row in rows] + [TRUTH] * len(truth_xyxy),
-        [f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True)],
-        dashed=[False] * len(found) + [True] * len(truth_xyxy),
-    )
-
-
-def sheet(pictures: Sequence[Image.Image], columns: int, gap: int = 10) -> Image.Image:
-    """Pictures side by side, row by row, each in the middle of a cell that holds the largest."""
-    width, height = (max(side) + gap for side in zip(*(p.size for p in pictures), strict=True))
-    rows, columns = -(-len(pictures) // columns), min(columns, len(pictures))
-    whole = Image.new("RGB", (columns * width + gap, rows * height + gap), "white")
-    for place, picture in enumerate(pictures):
-        x, y = place % columns * width, place // columns * height
-        x, y = x + (width + gap - picture.width) // 2, y + (height + gap - picture.height) // 2
-        whole.paste(picture, (x, y))
+    rows: list[list[Image.Image]] = []
+    left = 0
+    for picture in pictures:
+        full = len(rows[-1]) == columns if columns and rows else left + picture.width > width - gap
+        if full or not rows:
+            rows.append([])
+            left = gap
+        rows[-1].append(picture)
+        left += picture.width + gap
+    heights = [max(picture.height for picture in row) + gap for row in rows]
+    widths = [sum(picture.width + gap for picture in row) for row in rows]
+    whole = Image.new("RGB", (max(widths) + gap, sum(heights) + gap), "white")
+    y = gap
+    for row, height in zip(rows, heights, strict=True):
+        x = gap
+        for picture in row:
+            whole.paste(picture, (x, y + (height - gap - picture.height) // 2))
+            x += picture.width + gap
+        y += height
     return whole
 
 
@@ -182,7 +150,7 @@ def draw_pair(
     """An object, the better-scored box on it and the better-placed one; `more` to `draw_boxes`."""
     picture, boxes = crop(image, boxes_xyxy, size)
     dashed = (True, False, False)  # the object on top: the others often hide it
-    return draw_boxes(picture, boxes, (TRUTH, WORSE, BETTER), dashed=dashed, **more)
+    return draw_boxes(picture, boxes, groups=(NEUTRAL, 1, 0), dashed=dashed, **more)
 
 
 def draw_example(folder: Path, example: Mapping[str, Any], exif: str) -> bytes:

@@ -3,6 +3,7 @@
 Beside them lie model.json (labels, thresholds, input rules, versions) and README.md, a model card.
 """
 
+import argparse
 import importlib.util
 import json
 import shlex
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pse_jax.addresses import named
 from pse_jax.errors import UserError
+from pse_jax.files import is_regular, read_regular
 from pse_jax.verbs import flags
 
 if TYPE_CHECKING:
@@ -23,69 +25,70 @@ NEEDS = {"stablehlo": ("flatbuffers", "export"), "onnx": ("onnx", "onnx")}  # mo
 def main(argv: list[str]) -> int:
     parser = flags.parser("export", __doc__)
     flags.add_workdir(parser)
-    flags.add_checkpoint(parser)
     add = parser.add_argument
-    add("--detector", metavar="FILE", help="a published detector's file or address, not --workdir")
-    add("--out", type=flags.place, required=True, metavar="DIR", help="folder to write to")
-    add(
-        "--format",
-        default="stablehlo",
-        metavar="F,F",
-        help="stablehlo (the default), onnx, or both",
-    )
+    text = "a published detector instead: its file, address or name"
+    add("--detector", metavar="FILE", help=text)
+    flags.add_checkpoint(parser)
+    add("--out", type=flags.place, required=True, metavar="DIR", help="folder to write")
+    text = "stablehlo (the default), onnx, or both, with a comma"
+    add("--format", type=formats_of, default=["stablehlo"], metavar="FORMAT", help=text)
     options = flags.parse(parser, argv)
-    formats = formats_of(options.format)
+    if bool(options.workdir) == bool(options.detector):
+        parser.error("give either --workdir, a run's folder, or --detector, a file or a name")
+    for name in options.format:
+        check_installed(name)
 
     from pse_jax.export import bundle
+    from pse_jax.runs.load import load
     from pse_jax.runs.remote import staging
 
-    detector, evaluation = detector_of(parser, options)
+    source = options.detector or options.workdir
     with staging.writing(options.out) as folder:
         bundle.check_folder(folder)
+        detector = load(source, options.checkpoint, overrides=options.overrides)
+        artefacts = [make(name, detector) for name in options.format]
         lines = bundle.write(
             detector,
             folder,
-            [make(format, detector) for format in formats],
+            artefacts,
             command=shlex.join(["python", "-m", "pse_jax", "export", *argv]),
-            source=str(options.workdir or options.detector),
-            evaluation=evaluation,
+            source=str(source),
+            evaluation=evaluation_of(options, detector.step),
         )
     print(*map(named, lines), sep="\n")
     return 0
 
 
 def formats_of(text: str) -> list[str]:
-    """The formats of `--format`.
+    """The argparse type of `--format`.
 
     Raises:
-        UserError: for one that is unknown, or whose packages are not installed.
+        ArgumentTypeError: if it holds anything but names of formats.
     """
-    chosen = list(dict.fromkeys(filter(None, (word.strip() for word in text.split(",")))))
-    unknown = [name for name in chosen if name not in FORMATS]
-    if unknown or not chosen:
-        raise UserError(f"--format {text!r}: write one or more of {', '.join(FORMATS)}")
-    for name in chosen:
-        module, extra = NEEDS[name]
-        if importlib.util.find_spec(module) is None:
-            raise UserError(f"--format {name} needs {module}: pip install 'pse-jax[{extra}]'")
+    chosen = list(dict.fromkeys(word.strip() for word in text.split(",")))
+    if not all(name in FORMATS for name in chosen):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one or more of {','.join(FORMATS)}")
     return chosen
 
 
-def detector_of(parser: flags.Parser, options: Any) -> "tuple[Detector, dict | None]":
-    """The detector, and its evaluation if the run has one."""
-    from pse_jax.runs.folder import numbers_file
-    from pse_jax.runs.load import load, load_run
+def check_installed(format: str) -> None:
+    """Raises UserError if a package is missing that the format needs."""
+    module, extra = NEEDS[format]
+    if importlib.util.find_spec(module) is None:
+        raise UserError(f"--format {format} needs {module}; pip install 'pse-jax[{extra}]'")
 
-    if (options.workdir is None) == (options.detector is None):
-        parser.error("give either --workdir DIR or --detector FILE")
-    if options.detector:
-        if options.overrides:
-            parser.error(f"{options.overrides[0]} goes with --workdir")
-        return load(options.detector), None
-    run, config = flags.run_of(options)
-    detector = load_run(run, options.checkpoint, config)
-    file = numbers_file(run.folder, detector.step)
-    return detector, json.loads(file.read_text()) if file.exists() else None
+
+def evaluation_of(options: argparse.Namespace, step: int) -> dict[str, Any] | None:
+    """What the run's evaluation of that step found, if the detector is that of a run as it is."""
+    from pse_jax.runs.folder import Run, numbers_file
+
+    if options.detector or options.overrides:
+        return None
+    run = Run(options.workdir)
+    files = [numbers_file(run.folder, step)]
+    files.append(numbers_file(run.evaluations / f"step_{step}", step))
+    found = next(filter(is_regular, files), None)
+    return json.loads(read_regular(found)) if found else None
 
 
 def make(format: str, detector: "Detector") -> "Artefact":

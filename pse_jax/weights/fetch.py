@@ -21,11 +21,17 @@ from pse_jax.files import make_folder, reason, write_whole
 
 logger = logging.getLogger(__name__)
 
-SHORT_NAMES = {
+BACKBONES = {  # to train from
     "msra_r50": "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/MSRA/R-50.pkl",
     "torchvision_r50_v1": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
     "torchvision_r50_v2": "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
 }
+DETECTORS = {  # to use, or to train from; torchvision's FCOS_ResNet50_FPN_Weights.COCO_V1
+    "torchvision_fcos_r50": (
+        "https://download.pytorch.org/models/fcos_resnet50_fpn_coco-99b0c9b7.pth"
+    ),
+}
+SHORT_NAMES = BACKBONES | DETECTORS
 # Hosts whose file names end in the first digits of the SHA-256: resnet50-0676ba61.pth.
 HASHED_NAMES = ("download.pytorch.org", "download.openmmlab.com")
 ATTEMPTS = 5

@@ -36,8 +36,7 @@ def by_format():
                 continue
             try:
                 with Image.open(io.BytesIO(content)) as opened:
-                    usable = opened.format != "EPS" and opened.mode[0] not in "IF"
-                    usable = usable and opened.convert("RGB").size == HW[::-1]
+                    usable = opened.format != "EPS" and opened.convert("RGB").size == HW[::-1]
             except Exception:  # Pillow writes some that it cannot read, PDF for one
                 usable = False
             yield f"{form} {mode}", content, usable
@@ -114,9 +113,11 @@ def by_hand():
         False,
     )
     deep = Image.fromarray(np.zeros(HW, np.uint16))
-    yield "16 bits, PNG", saved(deep, "PNG"), False
-    yield "16 bits, TIFF", saved(deep, "TIFF"), False
-    yield "32 bits, TIFF", saved(Image.fromarray(np.zeros(HW, np.float32)), "TIFF"), False
+    yield "16 bits, PNG", saved(deep, "PNG"), True
+    yield "16 bits, TIFF", saved(deep, "TIFF"), True
+    for value, usable in ((0, True), (-1, False), (70000, False), (np.nan, False)):
+        numbers = Image.fromarray(np.full(HW, value, np.float32))
+        yield f"32 bits, {value}, TIFF", saved(numbers, "TIFF"), usable
     rows = b"".join(b"\0" + bytes(64 * 6) for _ in range(48))
     yield "16 bits, RGB", png(64, 48, 16, 2, zlib.compress(rows)), True
     for name, options in {
