@@ -13,7 +13,7 @@ def write(detector: Detector, folder: Path) -> Path:
     """Writes model.onnx alone into a folder, which is made, and returns its path.
 
     Raises:
-        ConfigError: for a configuration that cannot be exported; names the field and its value.
+        UserError: if a category id does not fit in 32 bits.
         WriteError: if it cannot be written.
     """
     content = build(detector).SerializeToString()

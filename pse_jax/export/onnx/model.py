@@ -1,5 +1,6 @@
 """The whole ONNX model: raw pixels in, boxes in the pixels of the given image out."""
 
+import dataclasses
 import importlib.metadata
 import json
 from collections import Counter
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper
 
 from pse_jax.config import to_dict
 from pse_jax.detector import Detector
-from pse_jax.errors import ConfigError
+from pse_jax.errors import UserError
 from pse_jax.export import artefact
 from pse_jax.export.artefact import Artefact, Tensor
 from pse_jax.export.onnx import detections, resize
@@ -37,7 +38,7 @@ def build(detector: Detector) -> onnx.ModelProto:
     """The model of a detector, checked by onnx.checker.
 
     Raises:
-        ConfigError: for a configuration that cannot be exported; names the field and its value.
+        UserError: if a category id does not fit in 32 bits.
     """
     config, categories = detector.config, detector.categories
     _check(detector)
@@ -72,12 +73,10 @@ def build(detector: Detector) -> onnx.ModelProto:
 
 
 def _check(detector: Detector) -> None:
-    """Refuses what the graph could not do rightly."""
+    """Refuses what the graph could not do rightly; it takes every configuration."""
     ids = detector.categories.ids
-    if max(map(abs, ids), default=0) >= 2**31:
-        raise ConfigError(
-            f"the category ids reach {max(ids, key=abs)}; an exported model puts them out as int32"
-        )
+    if max(map(abs, ids)) > np.iinfo(np.int32).max:
+        raise UserError(f"the category ids {min(ids)}..{max(ids)} do not fit in 32 bits")
 
 
 def _mean_rgb(detector: Detector) -> np.ndarray:
@@ -105,7 +104,9 @@ def signature(detector: Detector) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...
         ("batch", "height", "width", 3),
         "raw RGB pixels; all images of one call are of one size, which may be any",
     )
-    return (images,), artefact.outputs(detector.config.inference.max_detections, "batch")
+    *found, count = artefact.outputs(detector.config.inference.max_detections, "batch")
+    count = dataclasses.replace(count, meaning="how many of the slots are detections")
+    return (images,), (*found, count)
 
 
 def _model(g: Graph, detector: Detector) -> onnx.ModelProto:
@@ -127,13 +128,15 @@ def _model(g: Graph, detector: Detector) -> onnx.ModelProto:
     )
     categories = detector.categories
     labels = dict(zip(map(str, categories.ids), categories.names, strict=True))
+    best = {} if detector.thresholds is None else detector.best_thresholds
+    properties = {
+        "labels": labels,  # category id to name
+        "thresholds": {str(i): threshold for i, threshold in best.items()},  # by category id
+        "config": to_dict(detector.config),
+        "step": detector.step,
+    }
     helper.set_model_props(
-        model,
-        {
-            "labels": json.dumps(labels, ensure_ascii=False),  # category id to name
-            "config": json.dumps(to_dict(detector.config)),
-            "step": str(detector.step),
-        },
+        model, {key: json.dumps(value, ensure_ascii=False) for key, value in properties.items()}
     )
     return model
 
@@ -142,7 +145,7 @@ def make(detector: Detector) -> Artefact:
     """The ONNX file of a detector.
 
     Raises:
-        ConfigError: for a configuration that cannot be exported; names the field and its value.
+        UserError: if a category id does not fit in 32 bits.
     """
     model = build(detector)
     inputs, outputs = signature(detector)
@@ -151,10 +154,17 @@ def make(detector: Detector) -> Artefact:
         files={FILE: model.SerializeToString()},
         inputs=inputs,
         outputs=outputs,
-        limits={"opset": OPSET, "dtype": "float32"},
+        limits={"opset": OPSET, "dtype": "float32", "sizes_in_a_call": 1},
         notes=(
-            "Images of one call must be of one size; call again for another size.",
-            "The labels are in the file too: metadata_props['labels'], JSON, category id to name.",
+            "It takes any number of images, of any size, but those of one call are of one size: "
+            "call it once for each size.",
+            f"Opset {OPSET}, standard operators alone; NMS is the node NonMaxSuppression. It "
+            "computes in float32, whatever model.dtype says, and sizes and resize in float64.",
+            "The pixels of an image are resized to the same bits as pse_jax's Python API does "
+            "without OpenCV; with the extra `fast`, which resizes with OpenCV, those of an image "
+            "that is enlarged differ by at most one level.",
+            "The file says by itself what its classes are called: metadata `labels`, JSON, "
+            "category id to name; also `thresholds`, of best F1 by id, `config` and `step`.",
         ),
         example=EXAMPLE,
     )
