@@ -3,6 +3,8 @@
 Sizes and weights are computed in the graph, in double precision, from the size of the images given.
 """
 
+import dataclasses
+
 import numpy as np
 
 from pse_jax.config import DataConfig
@@ -11,7 +13,7 @@ from pse_jax.detector import CANVAS_STEPS
 from pse_jax.export.onnx.graph import DOUBLE, INT64, UINT8, Graph, Tensor, ints
 from pse_jax.points import ALIGNMENT
 
-BLOCK = 64  # pixels of the result that one matrix product makes
+BLOCK = 16  # pixels of the result that one matrix product makes
 PRECISION = 2.0**22  # Pillow's weights are whole multiples of 2^-22 (Resample.c, PRECISION_BITS)
 
 half = np.float64(0.5)
@@ -41,25 +43,39 @@ def resized_hw(g: Graph, hw: Tensor, data: DataConfig) -> Tensor:
 def canvas_hw(g: Graph, hw: Tensor, data: DataConfig) -> Tensor:
     """`detector.canvas_hw` of the resized size, int64."""
     longest = max(data.short_side, data.long_side)
-    steps = np.array([longest * k / CANVAS_STEPS for k in range(1, CANVAS_STEPS + 1)])
+    number = 2 * CANVAS_STEPS
+    steps = np.array([longest * k / CANVAS_STEPS for k in range(1, number + 1)])
     sides = (np.ceil(steps / ALIGNMENT) * ALIGNMENT).astype(np.int64)
     over = g("Greater", g("Unsqueeze", g("Cast", hw, to=DOUBLE), ints(1)), steps)
     count = g("ReduceSum", g("Cast", over, to=INT64), ints(1), keepdims=0)  # steps too small
-    fits = g("Gather", sides, g("Min", count, ints(CANVAS_STEPS - 1)))
+    fits = g("Gather", sides, g("Min", count, ints(number - 1)))
     aligned = g(
         "Mul", g("Div", g("Add", hw, ints(ALIGNMENT - 1)), ints(ALIGNMENT)), ints(ALIGNMENT)
     )
-    return g("Where", g("Equal", count, ints(CANVAS_STEPS)), aligned, fits)
+    return g("Where", g("Equal", count, ints(number)), aligned, fits)
 
 
 def resize(g: Graph, images: Tensor, from_hw: Tensor, to_hw: Tensor, rule: str) -> Tensor:
-    """`transforms.resize`: uint8 [b, h, w, 3] to uint8 [b, 3, h2, w2]. Rows first, then columns."""
+    """`transforms.resize`: uint8 [b, h, w, 3] to uint8 [b, 3, h2, w2]. Rows first, then columns.
+
+    Dimensions: t blocks of `BLOCK` pixels of the result, each of which reads r pixels.
+    """
     from_h, from_w = g.several("Split", 2, from_hw, axis=0, num_outputs=2)
     to_h, to_w = g.several("Split", 2, to_hw, axis=0, num_outputs=2)
     antialias = rule in ANTIALIASED
-    columns = g("Transpose", images, perm=[0, 3, 2, 1])  # [b, 3, w, h]
-    rows = g("Transpose", _along(g, columns, from_w, to_w, antialias), perm=[0, 1, 3, 2])
-    return _along(g, rows, from_h, to_h, antialias)
+    wide = _rows(g, images, _band(g, from_w, to_w, antialias), from_h, to_w)
+    resized = _columns(g, wide, _band(g, from_h, to_h, antialias), to_h, to_w)
+    return g("Transpose", resized, perm=[0, 3, 1, 2])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Band:
+    """The weights by which one axis is resized. Most of a matrix of them would be zero."""
+
+    weights: Tensor  # double [t, BLOCK, r]
+    sources: Tensor  # int64 [t, r], the pixels that are read
+    reach: Tensor  # int64 [1]: r
+    length: Tensor  # int64 [1]: t * BLOCK, a little more than the size
 
 
 def _range(g: Graph, count: Tensor) -> Tensor:
@@ -67,11 +83,10 @@ def _range(g: Graph, count: Tensor) -> Tensor:
     return g("Range", np.int64(0), g("Squeeze", count), np.int64(1))
 
 
-def _along(g: Graph, x: Tensor, size: Tensor, to_size: Tensor, antialias: bool) -> Tensor:
-    """Pillow's bilinear filter along axis 2 of uint8 [b, 3, size, m] (Resample.c).
+def _band(g: Graph, size: Tensor, to_size: Tensor, antialias: bool) -> _Band:
+    """Pillow's bilinear filter from `size` to `to_size` pixels, both int64 [1] (Resample.c).
 
-    Every pixel of the result mixes those under a triangle around it, so the matrix of weights is a
-    band. It is cut into blocks of `BLOCK` results, each of which reads `reach` pixels.
+    Every pixel of the result mixes those under a triangle around it.
     """
     scale = g("Div", g("Cast", size, to=DOUBLE), g("Cast", to_size, to=DOUBLE))
     one = np.ones(1)
@@ -80,14 +95,14 @@ def _along(g: Graph, x: Tensor, size: Tensor, to_size: Tensor, antialias: bool) 
     firsts = g("Mul", _range(g, blocks), np.int64(BLOCK))
     targets = g("Add", g("Unsqueeze", firsts, ints(1)), np.arange(BLOCK))
     targets = g("Min", targets, g("Sub", to_size, ints(1)))  # past the end: the last one again
-    centres = g("Mul", g("Add", g("Cast", targets, to=DOUBLE), half), scale)  # [blocks, BLOCK]
+    centres = g("Mul", g("Add", g("Cast", targets, to=DOUBLE), half), scale)  # [t, BLOCK]
 
     width = g("Add", g("Mul", scale, np.float64(BLOCK - 1)), g("Add", support, support))
     reach = g("Min", g("Add", g("Cast", width, to=INT64), ints(3)), size)
     start = g("Sub", g("Gather", centres, ints(0), axis=1), g("Sub", support, half))
     start = g("Max", g("Cast", g("Floor", start), to=INT64), ints(0))
     start = g("Min", start, g("Sub", size, reach))
-    sources = g("Add", start, _range(g, reach))  # [blocks, reach]
+    sources = g("Add", start, _range(g, reach))  # [t, r]
 
     offsets = g(
         "Sub", g("Unsqueeze", g("Cast", sources, to=DOUBLE), ints(1)),
@@ -97,11 +112,40 @@ def _along(g: Graph, x: Tensor, size: Tensor, to_size: Tensor, antialias: bool) 
     weights = g("Max", g("Sub", np.float64(1), nearness), np.float64(0))
     weights = g("Div", weights, g("ReduceSum", weights, ints(2)))
     rounded = g("Floor", g("Add", g("Mul", weights, np.float64(PRECISION)), half))
-    weights = g("Mul", rounded, np.float64(1 / PRECISION))  # [blocks, BLOCK, reach]
+    weights = g("Mul", rounded, np.float64(1 / PRECISION))  # [t, BLOCK, r]
+    return _Band(weights, sources, reach, g("Mul", blocks, ints(BLOCK)))
 
-    read = g("Cast", g("Gather", x, sources, axis=2), to=DOUBLE)  # [b, 3, blocks, reach, m]
-    mixed = g("Floor", g("Add", g("MatMul", weights, read), half))  # exact sums: multiples of 2^-22
-    length = g("Mul", blocks, ints(BLOCK))
-    shape = g("Concat", ints(0, 0), length, ints(-1), axis=0)
-    mixed = g("Reshape", g("Cast", mixed, to=UINT8), shape)
-    return g("Slice", mixed, ints(0), to_size, ints(2))
+
+def _mixed(g: Graph, a: Tensor, b: Tensor) -> Tensor:
+    """The product, rounded to uint8. Its sums are exact: whole multiples of 2^-22."""
+    return g("Cast", g("Floor", g("Add", g("MatMul", a, b), half)), to=UINT8)
+
+
+def _rows(g: Graph, x: Tensor, band: _Band, height: Tensor, to_width: Tensor) -> Tensor:
+    """Resizes the rows of uint8 [b, h, w, 3].
+
+    A pixel's three channels stay side by side, each with a weight for itself and none for the
+    others: that is faster than to take the image's channels apart.
+    """
+    read = g("Gather", x, band.sources, axis=2)  # [b, h, t, r, 3]
+    read = g("Transpose", read, perm=[2, 0, 1, 3, 4])
+    triple = g("Mul", band.reach, ints(3))
+    blocks = g("Shape", band.sources, end=1)
+    read = g("Reshape", read, g("Concat", blocks, ints(-1), triple, axis=0))  # [t, b·h, 3r]
+    weights = g("Transpose", band.weights, perm=[0, 2, 1])
+    weights = g("Unsqueeze", weights, ints(2, 4))  # [t, r, 1, BLOCK, 1]
+    weights = g("Mul", weights, np.eye(3)[:, None, :])  # [t, r, 3, BLOCK, 3]
+    weights = g("Reshape", weights, g("Concat", ints(0), triple, ints(3 * BLOCK), axis=0))
+    mixed = _mixed(g, g("Cast", read, to=DOUBLE), weights)  # [t, b·h, 3·BLOCK]
+    mixed = g("Transpose", mixed, perm=[1, 0, 2])
+    mixed = g("Reshape", mixed, g("Concat", ints(-1), height, band.length, ints(3), axis=0))
+    return g("Slice", mixed, ints(0), to_width, ints(2))
+
+
+def _columns(g: Graph, x: Tensor, band: _Band, to_height: Tensor, width: Tensor) -> Tensor:
+    """Resizes the columns of uint8 [b, h, w, 3]."""
+    read = g("Gather", x, band.sources, axis=1)  # [b, t, r, w, 3]
+    read = g("Cast", g("Reshape", read, ints(0, 0, 0, -1)), to=DOUBLE)
+    mixed = _mixed(g, band.weights, read)  # [b, t, BLOCK, 3w]
+    mixed = g("Reshape", mixed, g("Concat", ints(0), band.length, width, ints(3), axis=0))
+    return g("Slice", mixed, ints(0), to_height, ints(1))
