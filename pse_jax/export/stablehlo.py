@@ -68,7 +68,7 @@ def make(detector: Detector) -> Artefact:
         jax.ShapeDtypeStruct((b, 2), jnp.int32),
     )
     stream = io.BytesIO()
-    np.savez(stream, **weights)
+    np.savez(stream, **weights)  # pyright: ignore[reportArgumentType]
     files = {"model.stablehlo": bytes(exported.serialize()), "weights.npz": stream.getvalue()}
     return describe(detector, files)
 
