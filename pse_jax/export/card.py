@@ -84,7 +84,7 @@ def _training(config: dict[str, Any], step: int) -> str:
                  + ("" if association == "none" else f" + {association}")),
         ("learning rate", f"{optimizer['learning_rate']:g}"),
     ]  # fmt: skip
-    return _table(("", ""), rows) + "\n\nmodel.json holds the whole configuration."
+    return _table(("what", "value"), rows) + "\n\nmodel.json holds the whole configuration."
 
 
 def _classes(labels: Sequence[dict[str, Any]], overall: float | None) -> str:

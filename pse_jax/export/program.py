@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Int, UInt8
 from pse_jax import models
 from pse_jax.config import Config, DataConfig
 from pse_jax.data import transforms
-from pse_jax.detector import Batch, canvas_hw, detect
+from pse_jax.detector import Batch, canvas_hw, canvas_sides, detect
 from pse_jax.export.resize import LARGEST, resize, resized_hw
 from pse_jax.postprocess import PaddedDetections
 
@@ -35,10 +35,11 @@ def settled(config: Config) -> Config:
 @functools.lru_cache(maxsize=8)
 def canvases(short_side: int, long_side: int, rule: str) -> tuple[tuple[int, int], ...]:
     """The canvases of `Detector` that images may land on, those of `MOST_ELONGATED` included."""
-    found = set()
-    for short in range(SAMPLED // MOST_ELONGATED, SAMPLED + 1):
-        resized = transforms.resized_hw(short, SAMPLED, short_side, long_side, rule)
-        canvas = canvas_hw(resized, max(short_side, long_side))
+    longest, found = max(short_side, long_side), set()
+    oblong = [(short, SAMPLED) for short in range(SAMPLED // MOST_ELONGATED, SAMPLED + 1)]
+    square = [(side, side) for side in range(1, SAMPLED)]  # some of 799 px, instead of 800
+    for hw in oblong + square:
+        canvas = canvas_hw(transforms.resized_hw(*hw, short_side, long_side, rule), longest)
         found |= {canvas, canvas[::-1]}
     return tuple(sorted(found))
 
@@ -69,9 +70,8 @@ def run(
     data = config.data
     choices = canvases(data.short_side, data.long_side, data.resize)
     resized, to_hw, usable = _resized(data, max(map(max, choices)), images, sizes_hw)
-    longest = max(data.short_side, data.long_side)
-    side_of = [canvas_hw((n, n), longest)[0] for n in range(resized.shape[1] + 1)]
-    canvas = jnp.array(side_of, jnp.int32)[to_hw]
+    sides = canvas_sides(max(data.short_side, data.long_side))
+    canvas = jnp.array(sides)[jnp.searchsorted(jnp.array(sides), to_hw)]
 
     def with_canvas(found: PaddedDetections, batch: Batch) -> PaddedDetections:
         new = detect(config, len(category_ids), variables, batch)

@@ -68,7 +68,7 @@ def make(detector: Detector) -> Artefact:
         jax.ShapeDtypeStruct((b, 2), jnp.int32),
     )
     stream = io.BytesIO()
-    np.savez(stream, **weights)
+    np.savez(stream, **weights)  # pyright: ignore[reportArgumentType]
     files = {"model.stablehlo": bytes(exported.serialize()), "weights.npz": stream.getvalue()}
     return describe(detector, files)
 
@@ -99,10 +99,10 @@ def describe(detector: Detector, files: dict[str, bytes]) -> Artefact:
             "The pixels of an image are resized to the same bits as pse_jax's Python API does "
             "without OpenCV; with the extra `fast`, which resizes with OpenCV, those of an image "
             "that is enlarged differ by at most one level.",
-            f"JAX promises to read it with releases up to six months newer than the jaxlib that "
-            f"wrote it, {version}: with those until {until} at the latest, had that been released "
-            f"today. jaxlib {version} itself goes on reading it. See {POLICY}. To use it with a "
-            "later JAX, make it anew by the command below.",
+            f"It was written by jaxlib {version}, which goes on reading it. JAX promises that "
+            f"releases up to six months newer read it too: until {until} if that version was the "
+            f"newest when this was written, and less long if not ({POLICY}). For a later JAX, make "
+            "it anew by the command below.",
             "Read no such file from a source that you do not trust: it is a program.",
         ),
         example=EXAMPLE,

@@ -9,14 +9,16 @@ import venv
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pse_jax import models
 from pse_jax.categories import Categories
-from pse_jax.detector import Detector
+from pse_jax.detector import Detector, prepare
 from pse_jax.errors import UserError
 from pse_jax.export import bundle, program, stablehlo
+from pse_jax.postprocess import PaddedDetections
 from tests import tiny, tiny_run
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "run_stablehlo.py"
@@ -24,7 +26,7 @@ SIZES = ((60, 90), (90, 60), (64, 64), (200, 150), (33, 20), (1, 1), (97, 1000))
 CATEGORIES = Categories((2, 5, 900), ("ant", "bee", "a cat"))
 
 
-def make_detector(resize="detectron2", side=64, inference=None, **model):
+def make_detector(resize="detectron2", side=32, inference=None, **model):
     config = tiny_run.config(Path("unused"))
     config.model = dataclasses.replace(config.model, **model)
     config.inference = dataclasses.replace(config.inference, **(inference or {}))
@@ -50,13 +52,11 @@ def detector():
     return make_detector()
 
 
-@pytest.fixture(scope="module")
-def exported(detector, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("export")
+def export_to(folder, detector):
     write(detector, folder / "model")
     for i, image in enumerate(images()):
         np.save(folder / f"{i}.npy", image)
-    return folder
+    return sorted(folder.glob("*.npy"))
 
 
 def assert_as_the_detector_says(lines, detector):
@@ -71,6 +71,7 @@ def assert_as_the_detector_says(lines, detector):
     assert len(words) == len(lines)
     cells = [line.split() for line in words]
     files = sorted({cell[0] for cell in cells})
+    assert files == [f"{i}.npy" for i in range(len(files))]
     for i, file in enumerate(files):
         expected = detector(images()[i])
         rows = [cell for cell in cells if cell[0] == file]
@@ -82,18 +83,55 @@ def assert_as_the_detector_says(lines, detector):
     return len(files)
 
 
-def run_example(monkeypatch, capsys, folder, files):
-    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), str(folder / "model"), *map(str, files)])
-    monkeypatch.setitem(sys.modules, "pse_jax", None)  # `import pse_jax` fails
-    runpy.run_path(str(EXAMPLE))
-    return capsys.readouterr().out.splitlines()
-
-
-def test_seven_images_of_different_sizes_in_one_call(exported, detector, monkeypatch, capsys):
-    """On three canvases; the same boxes as the Python API to 0.01 px and scores to 1e-5."""
-    assert len(program.canvases(64, 64, "detectron2")) == 3
-    lines = run_example(monkeypatch, capsys, exported, sorted(exported.glob("*.npy")))
+def test_seven_images_of_different_sizes_in_one_call(detector, tmp_path, monkeypatch, capsys):
+    """The same boxes as the Python API to 0.01 px and scores to 1e-5."""
+    assert program.canvases(32, 32, "detectron2") == ((32, 32),)
+    files = export_to(tmp_path, detector)
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), str(tmp_path / "model"), *map(str, files)])
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pse_jax", None)  # `import pse_jax` fails
+        runpy.run_path(str(EXAMPLE))
+    lines = capsys.readouterr().out.splitlines()
     assert assert_as_the_detector_says(lines, detector) == 7
+
+
+@pytest.mark.parametrize("rule", ["fcos", "torchvision"])
+def test_every_image_goes_to_the_canvas_that_the_detector_takes(rule, monkeypatch):
+    """With a network that tells what it is shown: one batch on all canvases, to the bit."""
+
+    def told(config, classes, variables, batch):
+        image, size = batch["image"], batch["size_hw"]
+        shape = jnp.tile(jnp.array(image.shape[1:3]), (len(image), 1))
+        total = image.astype(jnp.int32).sum(axis=(1, 2, 3)) % 4093  # exact in float32
+        boxes = jnp.concatenate([shape, size], axis=1).astype(jnp.float32)[:, None]
+        labels, valid = jnp.ones((len(image), 1), jnp.int32), batch["image_valid"][:, None]
+        found = PaddedDetections(boxes, total.astype(jnp.float32)[:, None], labels, valid)
+        pad = config.inference.max_detections - 1  # an empty slot first
+        empty = lambda x: jnp.pad(x, [(0, 0), (pad, 0)] + [(0, 0)] * (x.ndim - 2))  # noqa: E731
+        return jax.tree.map(empty, found)
+
+    monkeypatch.setattr(program, "detect", told)
+    detector = make_detector(rule, 64, {"max_detections": 2})
+    detector.config.data.long_side = 96
+    rng = np.random.default_rng(2)
+    sizes = [(h, w) for h in (1, 20, 64, 65, 150) for w in (1, 16, 40, 96, 160)] + [
+        (151, 9),
+        (9, 0),
+    ]
+    batch = rng.integers(0, 256, (len(sizes), 150, 160, 3), np.uint8)
+    found = call(detector, batch, sizes)
+    canvases = set()
+    for i, (h, w) in enumerate(sizes):
+        if (h, w) in ((151, 9), (9, 0)) or max(h, w) > program.MOST_ELONGATED * min(h, w):
+            assert found["count"][i] in (-1, 1)
+            continue
+        one = prepare(batch[i, :h, :w], detector.config)
+        assert found["count"][i] == 1 and found["category_ids"][i].tolist() == [5, -1]
+        box = [*one.canvas.shape[:2], *one.resized_hw]
+        np.testing.assert_array_equal(found["boxes_xyxy"][i, 0], box, str((h, w)))
+        assert found["scores"][i, 0] == one.canvas.astype(int).sum() % 4093
+        canvases.add(one.canvas.shape)
+    assert len(canvases) >= 5 and found["count"][-2:].tolist() == [-1, -1]
 
 
 def call(detector, batch, sizes):
@@ -159,15 +197,17 @@ def test_half_a_year_later(day, later):
 
 
 @pytest.mark.slow
-def test_in_an_environment_of_jax_and_numpy_alone(exported, detector, tmp_path):
-    """Installs them from the package index: minutes."""
+def test_in_an_environment_of_jax_and_numpy_alone(tmp_path):
+    """Installs them from the package index, and compiles for three canvases: minutes."""
+    detector = make_detector(side=64)
+    assert len(program.canvases(64, 64, "detectron2")) == 3
+    images = export_to(tmp_path, detector)
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     wanted = [f"jax=={jax.__version__}", f"numpy=={np.__version__}", "flatbuffers"]
     subprocess.run([python, "-m", "pip", "install", "-q", *wanted], check=True)
     for count in (1, 7):
-        files = sorted(exported.glob("*.npy"))[:count]
-        command = [python, "-I", EXAMPLE, exported / "model", *files]
+        command = [python, "-I", EXAMPLE, tmp_path / "model", *images[:count]]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert assert_as_the_detector_says(done.stdout.splitlines(), detector) == count

@@ -9,9 +9,8 @@ import numpy as np
 
 from pse_jax.config import DataConfig
 from pse_jax.data.transforms import ANTIALIASED
-from pse_jax.detector import CANVAS_STEPS
+from pse_jax.detector import canvas_sides
 from pse_jax.export.onnx.graph import DOUBLE, INT64, UINT8, Graph, Tensor, ints
-from pse_jax.points import ALIGNMENT
 
 BLOCK = 16  # pixels of the result that one matrix product makes
 PRECISION = 2.0**22  # Pillow's weights are whole multiples of 2^-22 (Resample.c, PRECISION_BITS)
@@ -42,17 +41,10 @@ def resized_hw(g: Graph, hw: Tensor, data: DataConfig) -> Tensor:
 
 def canvas_hw(g: Graph, hw: Tensor, data: DataConfig) -> Tensor:
     """`detector.canvas_hw` of the resized size, int64."""
-    longest = max(data.short_side, data.long_side)
-    number = 2 * CANVAS_STEPS
-    steps = np.array([longest * k / CANVAS_STEPS for k in range(1, number + 1)])
-    sides = (np.ceil(steps / ALIGNMENT) * ALIGNMENT).astype(np.int64)
-    over = g("Greater", g("Unsqueeze", g("Cast", hw, to=DOUBLE), ints(1)), steps)
-    count = g("ReduceSum", g("Cast", over, to=INT64), ints(1), keepdims=0)  # steps too small
-    fits = g("Gather", sides, g("Min", count, ints(number - 1)))
-    aligned = g(
-        "Mul", g("Div", g("Add", hw, ints(ALIGNMENT - 1)), ints(ALIGNMENT)), ints(ALIGNMENT)
-    )
-    return g("Where", g("Equal", count, ints(number)), aligned, fits)
+    sides = ints(*canvas_sides(max(data.short_side, data.long_side)))
+    small = g("Less", sides, g("Unsqueeze", hw, ints(1)))
+    count = g("ReduceSum", g("Cast", small, to=INT64), ints(1), keepdims=0)
+    return g("Gather", sides, count)
 
 
 def resize(g: Graph, images: Tensor, from_hw: Tensor, to_hw: Tensor, rule: str) -> Tensor:
