@@ -26,6 +26,7 @@ VERBS = {
     "losses": "list every loss, and where each lets the score of a positive settle",
     "gradients": "compare jax.grad with the paper's Eq. (10) and (11)",
     "import-weights": "turn a published FCOS detector into a run",
+    "export": "write a detector as StableHLO or ONNX, to run without this package",
     "export-weights": "write a run's detector under official FCOS names, for PyTorch",
 }
 

@@ -185,13 +185,19 @@ def prepare(image: AnyImage, config: Config) -> Prepared:
     )
 
 
+@functools.lru_cache(maxsize=8)
+def canvas_sides(longest: int) -> tuple[int, ...]:
+    """The lengths, ascending, that a canvas's side may have: fifths of `longest`, aligned.
+
+    Up to twice the longest: the rule "fcos" may overshoot it, but not by so much
+    (`transforms.resized_hw`).
+    """
+    fifths = (longest * k / CANVAS_STEPS for k in range(1, 2 * CANVAS_STEPS + 1))
+    return tuple(sorted({int(-(-fifth // ALIGNMENT) * ALIGNMENT) for fifth in fifths}))
+
+
 def canvas_hw(hw: tuple[int, int], longest: int) -> tuple[int, int]:
-    """The smallest canvas that holds an image: each side a multiple of a fifth of `longest`."""
-
-    def side(length: int) -> int:
-        # The rule "fcos" may overshoot the longest, but not twice: `transforms.resized_hw`.
-        steps = (longest * k / CANVAS_STEPS for k in range(1, 2 * CANVAS_STEPS + 1))
-        fits = next((step for step in steps if step >= length), length)
-        return int(-(-fits // ALIGNMENT) * ALIGNMENT)
-
-    return side(hw[0]), side(hw[1])
+    """The smallest canvas that holds an image, of `canvas_sides(longest)`."""
+    sides = canvas_sides(longest)
+    height, width = (next(side for side in sides if side >= length) for length in hw)
+    return height, width

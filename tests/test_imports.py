@@ -18,6 +18,7 @@ FLOORS = (
     ("experiments",),
     ("training",),
     ("runs",),
+    ("export",),
     ("weights",),
     ("detector",),
     ("report",),

@@ -22,6 +22,8 @@ try:
 except ImportError:
     cv2 = None
 
+ANTIALIASED = ("fcos", "detectron2")  # resize rules
+
 Pixels = UInt8[np.ndarray, "h w 3"]  # RGB
 Boxes = Float[np.ndarray, "n 4"]  # xyxy, px
 
@@ -171,18 +173,33 @@ def resize(pixels: Pixels, hw: tuple[int, int], rule: str = "fcos") -> UInt8[np.
     """Bilinear. The rules "fcos" and "detectron2" antialias an image that shrinks, as Pillow does.
 
     "mmdet" and "torchvision" do not: they mix the four nearest pixels only. Both are within one
-    grey level of the originals, OpenCV's and, before its rounding, PyTorch's.
+    grey level of the originals, OpenCV's and, before its rounding, PyTorch's. Rows first, then
+    columns: Pillow 13 would take the columns of tall images first, which differs by a level here
+    and there. export/resize.py computes the same bits where cv2 is not installed.
     """
     if pixels.shape[:2] == tuple(hw):
         return pixels
     if cv2 is not None and hw[0] >= pixels.shape[0]:  # upwards all agree, within one grey level
         return cv2.resize(pixels, (hw[1], hw[0]), interpolation=cv2.INTER_LINEAR)
-    image, wh = Image.fromarray(pixels), (hw[1], hw[0])
-    if rule in ("fcos", "detectron2"):
-        return np.asarray(image.resize(wh, Image.Resampling.BILINEAR))
-    scale = (image.width / wh[0], 0, 0, 0, image.height / wh[1], 0)
-    nearest_four = Image.Resampling.BILINEAR  # a transform does not antialias, `resize` does
-    return np.asarray(image.transform(wh, Image.Transform.AFFINE, scale, nearest_four))
+    shrinks = hw[0] < pixels.shape[0] or hw[1] < pixels.shape[1]
+    if shrinks and rule not in ANTIALIASED:
+        return _mix_two(_mix_two(pixels, hw[1], axis=1), hw[0], axis=0)
+    wide = Image.fromarray(pixels).resize((hw[1], pixels.shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(wide.resize((hw[1], hw[0]), Image.Resampling.BILINEAR))
+
+
+def _mix_two(pixels: Pixels, m: int, axis: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Resizes an axis to m pixels, mixing two for each; in fixed point, as Pillow."""
+    n = pixels.shape[axis]
+    first, rest = np.divmod((2 * np.arange(m) + 1) * n - m, 2 * m)
+    shape = [1, 1, 1]
+    shape[axis] = m
+    mixed = np.full((), 1 << 21, np.int32)
+    for j, part in ((first, 2 * m - rest), (first + 1, rest)):
+        share = ((part << 23) + 2 * m) // (4 * m)  # part / 2m in units of 2**-22
+        picked = np.take(pixels, np.clip(j, 0, n - 1), axis)
+        mixed = mixed + picked * share.astype(np.int32).reshape(shape)
+    return (mixed >> 22).astype(np.uint8)
 
 
 def scale_boxes(boxes_xyxy: Boxes, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Boxes:

@@ -115,7 +115,7 @@ class Head(nn.Module):
         scales = self.param("scales", nn.initializers.ones_init(), (len(pyramid),))
 
         def flat(level: Float[Array, "b h w c"]) -> Float[Array, "b p c"]:
-            return level.reshape(len(level), -1, level.shape[-1])
+            return level.reshape(level.shape[0], -1, level.shape[-1])
 
         logits, distances, quality = [], [], []
         for i, (features, stride) in enumerate(zip(pyramid, STRIDES, strict=True)):

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 # kaiming_uniform(a=1): U(±sqrt(3 / fan_in)), of the ResNet and the pyramid (fcos_core, fpn.py).
 kaiming_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+GROUP_EPSILON = 1e-5  # PyTorch's, added to the variance of a group
 LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernels, outputs
 
 
@@ -144,7 +145,7 @@ class GroupNorm(nn.Module):
         x = x.astype(jnp.float32)
         centred = x - group_mean(x)
         variance = group_mean(jnp.square(centred))
-        factor = jax.lax.rsqrt(variance + 1e-5) * scale
+        factor = jax.lax.rsqrt(variance + GROUP_EPSILON) * scale
         return (centred * factor + bias).astype(self.dtype)
 
 

@@ -1,0 +1,1 @@
+"""A detector as files that programs run without this package."""
