@@ -16,14 +16,13 @@ from pse_jax import models, postprocess
 from pse_jax.categories import Categories
 from pse_jax.config import Config, from_dict, to_dict
 from pse_jax.data import transforms
+from pse_jax.data.padding import canvas_hw
 from pse_jax.detections import AnyImage, Detections, Thresholds
-from pse_jax.points import ALIGNMENT
 from pse_jax.postprocess import PaddedDetections
 
 Batch = dict[str, Any]  # of arrays
 
 BATCH = 8  # images of a list that go through the network together
-CANVAS_STEPS = 5  # lengths of a canvas's side: fifths of the longest, for 800/1333 px 288 to 1344
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,21 +182,3 @@ def prepare(image: AnyImage, config: Config) -> Prepared:
     return Prepared(
         transforms.pad(transforms.resize(pixels, hw, data.resize), canvas), hw, original
     )
-
-
-@functools.lru_cache(maxsize=8)
-def canvas_sides(longest: int) -> tuple[int, ...]:
-    """The lengths, ascending, that a canvas's side may have: fifths of `longest`, aligned.
-
-    Up to twice the longest: the rule "fcos" may overshoot it, but not by so much
-    (`transforms.resized_hw`).
-    """
-    fifths = (longest * k / CANVAS_STEPS for k in range(1, 2 * CANVAS_STEPS + 1))
-    return tuple(sorted({int(-(-fifth // ALIGNMENT) * ALIGNMENT) for fifth in fifths}))
-
-
-def canvas_hw(hw: tuple[int, int], longest: int) -> tuple[int, int]:
-    """The smallest canvas that holds an image, of `canvas_sides(longest)`."""
-    sides = canvas_sides(longest)
-    height, width = (next(side for side in sides if side >= length) for length in hw)
-    return height, width

@@ -13,7 +13,7 @@ from pse_jax.data import augment, transforms
 from pse_jax.data.augment import Change
 from pse_jax.data.cache import PixelCache
 from pse_jax.data.dataset import Dataset
-from pse_jax.data.plan import Buckets, EvalPlan, PlannedBatch, TrainPlan, buckets_for
+from pse_jax.data.plan import Buckets, EvalPlan, PlannedBatch, TrainPlan, canvases_for
 from pse_jax.errors import ImageError
 
 logger = logging.getLogger(__name__)
@@ -147,6 +147,6 @@ def eval_batches(dataset: Dataset, config: Config) -> Iterator[dict[str, np.ndar
         UserError: if the evaluation's batch does not divide among the devices.
     """
     size, data = config.inference.batch_size, config.data
-    plan = EvalPlan(buckets_for(dataset.sizes_hw, data), size)
+    plan = EvalPlan(canvases_for(dataset.sizes_hw, data), size)
     rows = distributed.local_rows(size)
     return batches(dataset, plan, rows=rows, threads=data.threads, prefetch=data.prefetch)

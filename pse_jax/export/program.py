@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool, Int, UInt8
 from pse_jax import models
 from pse_jax.config import Config, DataConfig
 from pse_jax.data import transforms
-from pse_jax.detector import Batch, canvas_hw, canvas_sides, detect
+from pse_jax.data.padding import canvas_hw, canvas_sides
+from pse_jax.detector import Batch, detect
 from pse_jax.export.resize import LARGEST, resize, resized_hw
 from pse_jax.postprocess import PaddedDetections
 

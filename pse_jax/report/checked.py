@@ -14,7 +14,7 @@ from pse_jax.data import survey, transforms
 from pse_jax.data.box_format import wrong_format
 from pse_jax.data.cache import cached_ends
 from pse_jax.data.dataset import Dataset
-from pse_jax.data.plan import Buckets, buckets_for
+from pse_jax.data.plan import Buckets, canvases_for
 from pse_jax.data.sampling import plan_for
 from pse_jax.errors import ImageError
 from pse_jax.points import STRIDES
@@ -123,7 +123,7 @@ def _buckets(trained_on: Dataset, config: Config, training: bool) -> Buckets:
         buckets, largest, batch = plan.buckets, plan.largest, data.batch_size
         cached = int(cached_ends(trained_on, data.cache_gb).max(initial=0))
     else:
-        buckets = largest = buckets_for(trained_on.sizes_hw, data)
+        buckets = largest = canvases_for(trained_on.sizes_hw, data)
         batch = config.inference.batch_size
     survey.require_memory(trained_on, largest, config, batch, cached)
     return buckets

@@ -14,7 +14,7 @@ from pse_jax import distributed, progress
 from pse_jax.config import to_dict
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.pipeline import eval_batches
-from pse_jax.data.plan import buckets_for
+from pse_jax.data.plan import canvases_for
 from pse_jax.detector import Detector
 from pse_jax.evaluation.arrays import Results
 from pse_jax.processes import coordination
@@ -49,7 +49,7 @@ def predict(detector: Detector, dataset: Dataset) -> Predicted:
     unreadable: list[int] = []
     images = 0
     keys = ("image", "size_hw", "original_hw", "image_valid")
-    shapes = len(buckets_for(dataset.sizes_hw, detector.config.data).shapes_hw)
+    shapes = len(canvases_for(dataset.sizes_hw, detector.config.data).shapes_hw)
     with progress.bar(len(dataset), "evaluate") as bar:
         for batch in eval_batches(dataset, detector.config):
             _say_if_compiling(detector, batch["image"].shape[1:3], shapes, bar)

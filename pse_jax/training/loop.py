@@ -18,7 +18,7 @@ from pse_jax.data import sources, survey
 from pse_jax.data.cache import PixelCache, cached_ends
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.pipeline import batches
-from pse_jax.data.plan import TrainPlan, buckets_for
+from pse_jax.data.plan import TrainPlan, canvases_for
 from pse_jax.data.sampling import plan_for
 from pse_jax.detector import Detector
 from pse_jax.processes import coordination, job, stopping
@@ -98,7 +98,7 @@ def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan, PixelCache]:
     check_agreement(
         config, {"training data": train_set, "validation data": val_set}, command="train"
     )
-    plan, val_buckets = plan_for(train_set, config), buckets_for(val_set.sizes_hw, data)
+    plan, val_buckets = plan_for(train_set, config), canvases_for(val_set.sizes_hw, data)
     cached = int(cached_ends(train_set, data.cache_gb).max(initial=0))
     survey.look(train_set, plan.largest, config, data.batch_size, cached)
     survey.look(val_set, val_buckets, config, config.inference.batch_size, cached)

@@ -10,7 +10,8 @@ from onnx import TensorProto
 
 from pse_jax.config import Config, DataConfig
 from pse_jax.data import transforms
-from pse_jax.detector import canvas_hw, prepare
+from pse_jax.data.padding import canvas_hw
+from pse_jax.detector import prepare
 from pse_jax.export.onnx import resize
 from pse_jax.export.onnx.graph import Graph
 from tests.export import graphs

@@ -9,7 +9,7 @@ import numpy as np
 
 from pse_jax.config import DataConfig
 from pse_jax.data.transforms import ANTIALIASED
-from pse_jax.detector import canvas_sides
+from pse_jax.data.padding import canvas_sides
 from pse_jax.export.onnx.graph import DOUBLE, INT64, UINT8, Graph, Tensor, ints
 
 BLOCK = 16  # pixels of the result that one matrix product makes
@@ -40,7 +40,7 @@ def resized_hw(g: Graph, hw: Tensor, data: DataConfig) -> Tensor:
 
 
 def canvas_hw(g: Graph, hw: Tensor, data: DataConfig) -> Tensor:
-    """`detector.canvas_hw` of the resized size, int64."""
+    """`padding.canvas_hw` of the resized size, int64."""
     sides = ints(*canvas_sides(max(data.short_side, data.long_side)))
     small = g("Less", sides, g("Unsqueeze", hw, ints(1)))
     count = g("ReduceSum", g("Cast", small, to=INT64), ints(1), keepdims=0)
