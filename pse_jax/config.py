@@ -178,7 +178,7 @@ class DataConfig:
     long_side: PositiveInt = 1333  # px; the most that the long side may have
     # px; in training, the short side of each batch is one of these, at random; none: short_side
     jitter: Annotated[tuple[int, ...], DISTINCT] = ()
-    buckets: PositiveInt = 4  # most static image shapes in training, chosen from the data set's sizes
+    buckets: PositiveInt = 4  # most static image shapes in training, chosen from the sizes
     batch_size: PositiveInt = 16  # images per step, over all devices
     # train on the first so many training images that have objects, and evaluate on the same:
     # train.py --overfit, which also turns off what augments them; 0: off

@@ -12,8 +12,8 @@ from pse_jax import models
 from pse_jax.categories import Categories
 from pse_jax.config import Config, InferenceConfig
 from pse_jax.data import transforms
-from pse_jax.detections import Detections, Thresholds
 from pse_jax.data.padding import canvas_hw
+from pse_jax.detections import Detections, Thresholds
 from pse_jax.detector import Detector, compiled
 from pse_jax.errors import ImageError
 from pse_jax.models import Predictions

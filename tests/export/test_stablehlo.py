@@ -167,8 +167,8 @@ def test_every_way_to_configure_a_detector_reaches_the_program():
 @pytest.mark.parametrize("rule", ["fcos", "detectron2", "torchvision"])
 @pytest.mark.parametrize("sides", [(800, 1333), (128, 128)])
 def test_every_image_that_is_promised_a_canvas_has_one(rule, sides, rng):
-    from pse_jax.data.transforms import resized_hw
     from pse_jax.data.padding import canvas_hw
+    from pse_jax.data.transforms import resized_hw
 
     choices = program.canvases(*sides, rule)
     assert len(choices) <= 13

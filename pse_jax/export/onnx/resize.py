@@ -8,8 +8,8 @@ import dataclasses
 import numpy as np
 
 from pse_jax.config import DataConfig
-from pse_jax.data.transforms import ANTIALIASED
 from pse_jax.data.padding import canvas_sides
+from pse_jax.data.transforms import ANTIALIASED
 from pse_jax.export.onnx.graph import DOUBLE, INT64, UINT8, Graph, Tensor, ints
 
 BLOCK = 16  # pixels of the result that one matrix product makes
