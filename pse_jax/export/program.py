@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
 
 from pse_jax import models
@@ -72,7 +73,9 @@ def run(
     choices = canvases(data.short_side, data.long_side, data.resize)
     resized, to_hw, usable = _resized(data, max(map(max, choices)), images, sizes_hw)
     sides = canvas_sides(max(data.short_side, data.long_side))
-    canvas = jnp.array(sides)[jnp.searchsorted(jnp.array(sides), to_hw)]
+    # XLA folds this where the sizes are constants, and so drops the canvases that are not needed.
+    table = np.searchsorted(sides, np.arange(resized.shape[1] + 1))
+    canvas = jnp.array(np.array(sides)[table])[to_hw]
 
     def with_canvas(found: PaddedDetections, batch: Batch) -> PaddedDetections:
         new = detect(config, len(category_ids), variables, batch)

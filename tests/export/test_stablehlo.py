@@ -15,6 +15,7 @@ import pytest
 
 from pse_jax import models
 from pse_jax.categories import Categories
+from pse_jax.config import Config, ModelConfig
 from pse_jax.detector import Detector, prepare
 from pse_jax.errors import UserError
 from pse_jax.export import bundle, program, stablehlo
@@ -95,8 +96,7 @@ def test_seven_images_of_different_sizes_in_one_call(detector, tmp_path, monkeyp
     assert assert_as_the_detector_says(lines, detector) == 7
 
 
-@pytest.mark.parametrize("rule", ["fcos", "torchvision"])
-def test_every_image_goes_to_the_canvas_that_the_detector_takes(rule, monkeypatch):
+def test_every_image_goes_to_the_canvas_that_the_detector_takes(monkeypatch):
     """With a network that tells what it is shown: one batch on all canvases, to the bit."""
 
     def told(config, classes, variables, batch):
@@ -111,7 +111,7 @@ def test_every_image_goes_to_the_canvas_that_the_detector_takes(rule, monkeypatc
         return jax.tree.map(empty, found)
 
     monkeypatch.setattr(program, "detect", told)
-    detector = make_detector(rule, 64, {"max_detections": 2})
+    detector = make_detector("fcos", 64, {"max_detections": 2})
     detector.config.data.long_side = 96
     rng = np.random.default_rng(2)
     sizes = [(h, w) for h in (1, 20, 64, 65, 150) for w in (1, 16, 40, 96, 160)] + [
@@ -140,6 +140,7 @@ def call(detector, batch, sizes):
     return jax.device_get(run(detector.variables, batch, np.array(sizes, np.int32)))
 
 
+@pytest.mark.slow
 def test_every_way_to_configure_a_detector_reaches_the_program():
     """Quality branch, ReLU distances, mmdet's resize, inclusive boxes, clipping after NMS."""
     detector = make_detector(
@@ -179,7 +180,8 @@ def test_every_image_that_is_promised_a_canvas_has_one(rule, sides, rng):
 
 def test_auto_is_exported_as_float32_and_bfloat16_as_it_is():
     for given, exported in (("auto", "float32"), ("bfloat16", "bfloat16")):
-        assert program.settled(make_detector(dtype=given).config).model.dtype == exported
+        config = Config(model=ModelConfig(dtype=given))
+        assert program.settled(config).model.dtype == exported
 
 
 def test_category_ids_that_do_not_fit_are_refused(detector):
