@@ -41,14 +41,14 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(
             learning_rate=0.04,
             base_batch=batch,
-            steps=2400,
-            milestones=(1200, 1800, 2200),
+            steps=3600,
+            milestones=(1800, 2700, 3300),
             gamma=0.3,
             warmup_steps=100,
             warmup="linear",
             warmup_factor=0.01,
             clip_norm=10.0,
-            ema_decay=0.995,
+            ema_decay=0.998,
         ),
         data=DataConfig(
             source="coco",
@@ -57,7 +57,7 @@ def get_config() -> Config:
             buckets=2,
             batch_size=batch,
             flip_vertical=0.5,
-            zoom=(0.7, 1.6),
+            zoom=(0.75, 1.4),
             brightness=0.15,
             contrast=0.15,
             saturation=0.15,
@@ -66,5 +66,5 @@ def get_config() -> Config:
             cache_gb=1.0,
         ),
         inference=InferenceConfig(batch_size=8, top_k=300),
-        train=TrainConfig(log_every=50, checkpoint_every=600, eval_every=600),
+        train=TrainConfig(log_every=50, checkpoint_every=600, eval_every=1200),
     )

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 LATER = 15  # seconds: JAX, which names nobody and aborts, finds out after us
 EXPLICIT = ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")
+A_YEAR = 365 * 24 * 3600  # seconds
 _hosts = 1
 
 
@@ -71,6 +72,7 @@ def _form_job_of_one(timeouts: dict[str, Any]) -> None:
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
+    timeouts |= {"heartbeat_timeout_seconds": A_YEAR}  # a laptop that sleeps, or Ctrl-Z: not hung
     jax.distributed.initialize(address, 1, 0, cluster_detection_method="deactivate", **timeouts)
 
 
