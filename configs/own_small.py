@@ -41,8 +41,8 @@ def get_config() -> Config:
         optimizer=OptimizerConfig(
             learning_rate=0.04,
             base_batch=batch,
-            steps=3600,
-            milestones=(1800, 2700, 3300),
+            steps=2400,
+            milestones=(1200, 1800, 2200),
             gamma=0.3,
             warmup_steps=100,
             warmup="linear",

@@ -20,7 +20,7 @@ from pse_jax.config_checks import override, validate
 from pse_jax.errors import UserError
 from pse_jax.verbs import flags
 
-PLACEHOLDER = re.compile(r"[A-Z]+")  # of a value: FILE, NAME
+PLACEHOLDER = re.compile(r"[A-Z]+|mine\.py(:.*)?")  # of a value: FILE, NAME, a reader's own file
 parse = flags.parse
 
 

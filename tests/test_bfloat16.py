@@ -292,8 +292,8 @@ def test_detections_of_a_trained_detector(trained):
             assert half.scores[i][nearest] == pytest.approx(score, abs=0.005)
 
 
-def test_what_is_summed_over_devices_is_float32(programs):
-    text = programs["bfloat16", 4].compiled.as_text()
+def test_what_is_summed_over_devices_is_float32():
+    text = Program("bfloat16", 4).compiled.as_text()
     types = re.findall(r" = (\(?[^=]*?) all-reduce\(", text)
     assert types and set(re.findall(r"\b[a-z]+\d+(?=\[)", " ".join(types))) <= {"f32", "s32"}
 

@@ -282,7 +282,7 @@ def test_a_stale_index_is_made_anew(tmp_path, copy, caplog):
     assert lengths[0] in info
     (folder / "dataset_info.json").write_text(info.replace(*lengths))
     after = sources.open_split(by_tfds(tmp_path, copy), "val")
-    assert "is of other shards than those that are there now; it is made anew" in caplog.text
+    assert "is of other shards than those that are there now; rebuilding it" in caplog.text
     assert len(before) == 5 and len(after) == 9 and len(index_files(tmp_path)) == 1
     assert set(after.image_ids) == set(sources.open_split(files(), "train").image_ids)
 
@@ -297,7 +297,7 @@ def test_a_damaged_index_is_made_anew(tmp_path, caplog, damage):
     bad = {"cut": content[:-100], "flipped": flipped, "empty": b"", "text": b"not an archive"}
     file.write_bytes(bad[damage])
     again = sources.open_split(by_tfds(tmp_path), "train")
-    assert "cannot be used" in caplog.text and "made anew" in caplog.text
+    assert "cannot be used" in caplog.text and "rebuilding it" in caplog.text
     np.testing.assert_array_equal(good.boxes_xyxy, again.boxes_xyxy)
     assert file.read_bytes() == content
 

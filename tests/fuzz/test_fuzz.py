@@ -11,6 +11,7 @@ import pytest
 from tests.fuzz import harness, json_readers, properties, unpickler
 
 ROOT = Path(__file__).parent.parent.parent
+SLOW = (properties.rows, properties.safetensors)
 
 
 @pytest.mark.parametrize("fuzzer", [json_readers, unpickler], ids=lambda module: module.__name__)
@@ -21,8 +22,8 @@ def test_random_mutations_break_no_rule(fuzzer):
 @pytest.mark.parametrize(
     "prop",
     [
-        # Whole data sets, which take long to make.
-        pytest.param(prop, marks=[pytest.mark.slow] if prop is properties.rows else [])
+        # Whole data sets and files of weights, which take long to make.
+        pytest.param(prop, marks=[pytest.mark.slow] if prop in SLOW else [])
         for prop in properties.ALL
     ],
     ids=lambda prop: prop.__name__,

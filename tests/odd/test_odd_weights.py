@@ -149,6 +149,8 @@ def few_instructions(monkeypatch):
 def test_a_message_and_no_more_memory_than_the_file_has(tmp_path, name):
     file = tmp_path / "weights"
     file.write_bytes(ODD[name])
+    with pytest.raises(WeightsError):
+        read(file)  # what is imported for it is no memory of the file
     tracemalloc.start()
     try:
         with pytest.raises(WeightsError) as raised:

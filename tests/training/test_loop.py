@@ -187,7 +187,7 @@ def test_callbacks_hear_all_and_one_that_fails_ends_nothing(cache, tmp_path):
         ("end", "finished"),
     ]
     log = (tmp_path / "run" / "train.log").read_text()
-    failed = "the callback Broken.{} failed, training goes on: {}: no network"
+    failed = "the callback Broken.{} failed, training continues: {}: no network"
     assert failed.format("on_start", "OSError") in log
     assert log.count(failed.format("on_scalars", "RuntimeError")) == 2
     assert log.count("Traceback") == 3  # once a method

@@ -85,7 +85,8 @@ def test_from_a_published_file_to_detections_and_back(tmp_path, short_resnet, ca
     assert config.inference.inclusive_boxes and config.data.short_side == 800
     image = write_data(tmp_path / "data")
     config.data.root, config.data.val_images = str(tmp_path / "data"), "val"
-    config.data.val_annotations, config.data.short_side = "val.json", HEIGHT
+    config.data.val_annotations = "val.json"
+    config.data.short_side, config.data.long_side = HEIGHT, 96  # so that the canvas is 64x96
     config.inference.batch_size, config.train.compilation_cache = 8, False
     detector = load_run(Run(run), "latest", config)
     evaluate(detector, sources.open_split(config.data, "val"), run)

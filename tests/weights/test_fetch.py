@@ -178,6 +178,7 @@ def test_hashes_in_names_count_only_on_known_hosts():
         "msra_r50": "",
         "torchvision_r50_v1": "0676ba61",
         "torchvision_r50_v2": "11ad3fa6",
+        "torchvision_fcos_r50": "99b0c9b7",
     }
     assert fetch._published_hash("https://a.org/model-20240101.pth") == ""
 
