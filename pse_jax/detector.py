@@ -16,7 +16,7 @@ from pse_jax import models, postprocess
 from pse_jax.categories import Categories
 from pse_jax.config import Config, from_dict, to_dict
 from pse_jax.data import transforms
-from pse_jax.data.padding import canvas_hw
+from pse_jax.data.padding import Canvases, canvas_hw
 from pse_jax.detections import AnyImage, Detections, Thresholds
 from pse_jax.postprocess import PaddedDetections
 
@@ -34,6 +34,7 @@ class Detector:
     variables: models.Variables  # {"params": ..., "frozen": ...}
     step: int = 0  # training steps that it has seen; 0 for a published one
     thresholds: Thresholds | None = None  # of a run's checkpoint that was evaluated
+    canvases_hw: Canvases = ()  # of training, which images are padded to; (): unknown
 
     @overload
     def __call__(self, images: AnyImage) -> Detections: ...
@@ -59,7 +60,15 @@ class Detector:
         """
         if not isinstance(images, list | tuple):
             return self([images])[0]
-        return self.run(prepare(image, self.config) for image in images)
+        return self.run(self.prepare(image) for image in images)
+
+    def prepare(self, image: AnyImage) -> "Prepared":
+        """Decodes, resizes and pads one image; any number of threads may call it.
+
+        Raises:
+            ImageError: if it cannot be decoded.
+        """
+        return prepare(image, self.config, self.canvases_hw)
 
     @property
     def best_thresholds(self) -> dict[int, float]:
@@ -67,7 +76,7 @@ class Detector:
         return (self.thresholds or Thresholds(None, {})).of(self.categories)
 
     def run(self, images: Iterable["Prepared"]) -> list[Detections]:
-        """Detections of images that `prepare` made, in their order; those of a canvas together."""
+        """Detections of prepared images, in their order; those of a canvas together."""
         found: dict[int, Detections] = {}
         waiting: dict[tuple[int, ...], dict[int, Prepared]] = {}  # by canvas
         for index, one in enumerate(images):
@@ -172,13 +181,13 @@ class Prepared:
     original_hw: tuple[int, int]
 
 
-def prepare(image: AnyImage, config: Config) -> Prepared:
+def prepare(image: AnyImage, config: Config, trained: Canvases = ()) -> Prepared:
     """Decodes, resizes and pads one image."""
     data = config.data
     pixels = transforms.pixels_of(image, data.exif)
     original = (pixels.shape[0], pixels.shape[1])
     hw = transforms.resized_hw(*original, data.short_side, data.long_side, data.resize)
-    canvas = canvas_hw(hw, max(data.short_side, data.long_side))
+    canvas = canvas_hw(hw, max(data.short_side, data.long_side), trained)
     return Prepared(
         transforms.pad(transforms.resize(pixels, hw, data.resize), canvas), hw, original
     )

@@ -127,6 +127,18 @@ def test_few_programs_are_compiled():
         assert sides <= {288, 544, 800, 1088, 1344, 1600, 1888, 2144, 2400, 2688}
 
 
+def test_an_image_is_padded_as_in_training_where_it_can_be():
+    trained = ((800, 1344), (1088, 800), (1344, 1344))
+    expected = {
+        (800, 1066): (800, 1344),  # not 800x1088: the network knows no such canvas
+        (1066, 800): (1088, 800),
+        (1200, 800): (1344, 1344),
+        (1345, 300): (1600, 544),  # none holds it
+    }
+    for hw, canvas in expected.items():
+        assert canvas_hw(hw, 1333, trained) == canvas == canvas_hw(hw, 1333, trained[::-1])
+
+
 def test_detectors_of_one_configuration_share_their_program(detector):
     other = dataclasses.replace(detector, variables=dict(detector.variables), step=8)
     programs = [compiled(d._key, len(d.categories), None) for d in (detector, other)]

@@ -211,14 +211,14 @@ def test_the_five_lines_of_the_readme(run, tmp_path, monkeypatch, capsys):
     (copy / "config.json").write_text(json.dumps(config))
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     assert "python train.py --config configs/shapes_pse.py" in readme
-    code = readme.split("## Use the detector")[1].split("```python\n")[1].split("```")[0]
-    assert len(list(filter(None, code.splitlines()))) == 5
+    code = readme.split("## The detector in Python")[1].split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(code.replace("0.3", "0.001"), names)
     assert names["detector"].step == 6
-    found = names["detector"](names["image"])
-    assert len(found) > 0 and capsys.readouterr().out == f"{found}\n"
+    assert len(names["found"]) > 0 and capsys.readouterr().out == f"{names['found']}\n"
+    with Image.open("drawn.png") as drawn:
+        assert max(drawn.size) >= 64
 
 
 def test_the_best_is_the_newest_until_something_was_evaluated(run, tmp_path):

@@ -13,6 +13,7 @@ from pse_jax.data import augment, transforms
 from pse_jax.data.augment import Change
 from pse_jax.data.cache import PixelCache
 from pse_jax.data.dataset import Dataset
+from pse_jax.data.padding import Canvases
 from pse_jax.data.plan import Buckets, EvalPlan, PlannedBatch, TrainPlan, canvases_for
 from pse_jax.errors import ImageError
 
@@ -140,13 +141,20 @@ def batches(
     yield from source.to_iter_dataset(options).batch(count)
 
 
-def eval_batches(dataset: Dataset, config: Config) -> Iterator[dict[str, np.ndarray]]:
-    """This process's rows of batches that hold every image once.
+def eval_batches(
+    dataset: Dataset, config: Config, trained: Canvases = ()
+) -> Iterator[dict[str, np.ndarray]]:
+    """This process's rows of batches that hold every image once, padded as by a detector.
+
+    Args:
+        dataset: all images.
+        config: of the detector.
+        trained: its canvases of training.
 
     Raises:
         UserError: if the evaluation's batch does not divide among the devices.
     """
     size, data = config.inference.batch_size, config.data
-    plan = EvalPlan(canvases_for(dataset.sizes_hw, data), size)
+    plan = EvalPlan(canvases_for(dataset.sizes_hw, data, trained), size)
     rows = distributed.local_rows(size)
     return batches(dataset, plan, rows=rows, threads=data.threads, prefetch=data.prefetch)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from pse_jax.config import DataConfig
 from pse_jax.data.augment import Augment
 from pse_jax.data.epochs import ONE, Once, Repeated
-from pse_jax.data.padding import canvas_hw
+from pse_jax.data.padding import Canvases, canvas_hw
 from pse_jax.data.transforms import resized_hw
 from pse_jax.points import ALIGNMENT
 
@@ -127,11 +127,13 @@ def buckets_for(sizes_hw: Int[np.ndarray, "n 2"], data: DataConfig) -> Buckets:
     return choose_buckets(sizes_hw, data.short_side, data.long_side, data.buckets, data.resize)
 
 
-def canvases_for(sizes_hw: Int[np.ndarray, "n 2"], data: DataConfig) -> Buckets:
-    """The canvases of `Detector`: that of an image does not depend on what else is in the set."""
+def canvases_for(
+    sizes_hw: Int[np.ndarray, "n 2"], data: DataConfig, trained: Canvases = ()
+) -> Buckets:
+    """The canvases of an evaluation: `padding.canvas_hw` of each image, whatever the others."""
     resized = resized_sizes(sizes_hw, data.short_side, data.long_side, data.resize)
     longest = max(data.short_side, data.long_side)
-    canvases = [canvas_hw((int(h), int(w)), longest) for h, w in resized]
+    canvases = [canvas_hw((int(h), int(w)), longest, trained) for h, w in resized]
     shapes, member = np.unique(canvases, axis=0, return_inverse=True)
     return Buckets(_pairs(shapes), resized, member.reshape(-1), data.resize)
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Int, UInt8
 from pse_jax import models
 from pse_jax.config import Config, DataConfig
 from pse_jax.data import transforms
-from pse_jax.data.padding import canvas_hw, canvas_sides
+from pse_jax.data.padding import Canvases, canvas_hw, canvas_sides, order
 from pse_jax.detector import Batch, detect
 from pse_jax.export.resize import LARGEST, resize, resized_hw
 from pse_jax.postprocess import PaddedDetections
@@ -35,20 +35,29 @@ def settled(config: Config) -> Config:
 
 
 @functools.lru_cache(maxsize=8)
-def canvases(short_side: int, long_side: int, rule: str) -> tuple[tuple[int, int], ...]:
-    """The canvases of `Detector` that images may land on, those of `MOST_ELONGATED` included."""
+def canvases(short_side: int, long_side: int, rule: str, trained: Canvases = ()) -> Canvases:
+    """The canvases of `Detector` that images may land on, those of `MOST_ELONGATED` included.
+
+    Args:
+        short_side: of the configuration, px.
+        long_side: of the configuration, px.
+        rule: by which images are resized.
+        trained: the detector's own.
+    """
     longest, found = max(short_side, long_side), set()
     oblong = [(short, SAMPLED) for short in range(SAMPLED // MOST_ELONGATED, SAMPLED + 1)]
     square = [(side, side) for side in range(1, SAMPLED)]  # some of 799 px, instead of 800
-    for hw in oblong + square:
-        canvas = canvas_hw(transforms.resized_hw(*hw, short_side, long_side, rule), longest)
-        found |= {canvas, canvas[::-1]}
+    for height, width in oblong + square:
+        for hw in ((height, width), (width, height)):
+            resized = transforms.resized_hw(*hw, short_side, long_side, rule)
+            found.add(canvas_hw(resized, longest, trained))
     return tuple(sorted(found))
 
 
 def run(
     config: Config,
     category_ids: Sequence[int],
+    trained: Canvases,
     variables: models.Variables,
     images: UInt8[Array, "b h w 3"],
     sizes_hw: Int[Array, "b 2"],
@@ -61,6 +70,7 @@ def run(
     Args:
         config: of the detector, `settled`.
         category_ids: of its labels.
+        trained: its canvases of training.
         variables: of the model.
         images: RGB, each in the top left corner; what lies beyond its size is not looked at.
         sizes_hw: height and width of each.
@@ -70,12 +80,15 @@ def run(
         `artefact.outputs` describes them.
     """
     data = config.data
-    choices = canvases(data.short_side, data.long_side, data.resize)
+    choices = canvases(data.short_side, data.long_side, data.resize, trained)
     resized, to_hw, usable = _resized(data, max(map(max, choices)), images, sizes_hw)
     sides = canvas_sides(max(data.short_side, data.long_side))
     # XLA folds this where the sizes are constants, and so drops the canvases that are not needed.
     table = np.searchsorted(sides, np.arange(resized.shape[1] + 1))
     canvas = jnp.array(np.array(sides)[table])[to_hw]
+    for one in sorted(trained, key=order, reverse=True):  # the smallest that holds it comes last
+        fits = (to_hw <= jnp.array(one)).all(axis=1, keepdims=True)
+        canvas = jnp.where(fits, jnp.array(one), canvas)
 
     def with_canvas(found: PaddedDetections, batch: Batch) -> PaddedDetections:
         new = detect(config, len(category_ids), variables, batch)

@@ -59,7 +59,7 @@ def make(detector: Detector) -> Artefact:
 
     def detect(weights: dict[str, Array], images: Array, sizes: Array) -> dict[str, Array]:
         variables = jax.tree.unflatten(structure, [weights[name] for name in names])
-        return program.run(config, ids, variables, images, sizes)
+        return program.run(config, ids, detector.canvases_hw, variables, images, sizes)
 
     b, h, w = export.symbolic_shape("b, h, w")
     exported = export.export(jax.jit(detect), platforms=PLATFORMS)(
@@ -77,7 +77,7 @@ def describe(detector: Detector, files: dict[str, bytes]) -> Artefact:
     """What people and programs need to know to use the files."""
     config = program.settled(detector.config)
     data = config.data
-    choices = program.canvases(data.short_side, data.long_side, data.resize)
+    choices = program.canvases(data.short_side, data.long_side, data.resize, detector.canvases_hw)
     until = in_half_a_year(datetime.date.today())
     version = importlib.metadata.version("jaxlib")
     return Artefact(

@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 from pse_jax import __version__, distributed
 from pse_jax.categories import Categories
 from pse_jax.config import to_dict
+from pse_jax.data.padding import Canvases
 from pse_jax.detector import Detector
 from pse_jax.errors import CheckpointError, DamagedError
 from pse_jax.models import Variables
@@ -161,10 +162,23 @@ def read_categories(run: Run, which: str) -> Categories:
     Raises:
         CheckpointError: if there is no such checkpoint, or it is damaged.
     """
+    return categories_of(_meta_of(run, which))
+
+
+def read_canvases(run: Run, which: str) -> Canvases:
+    """The canvases on which the detector of a checkpoint was trained; () in older ones.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint, or it is damaged.
+    """
+    return tuple((int(h), int(w)) for h, w in _meta_of(run, which).get("canvases_hw", ()))
+
+
+def _meta_of(run: Run, which: str) -> Tree:
     folder, step = find(run, which)
     path = folder / str(step)
     try:
-        return categories_of(read_meta(path))
+        return read_meta(path)
     except DamagedError as error:
         raise CheckpointError(f"{error}. {remedy(run, path)}") from error
 
@@ -205,6 +219,7 @@ def _items(
         "config": to_dict(detector.config),
         "category_ids": list(detector.categories.ids),
         "category_names": list(detector.categories.names),
+        "canvases_hw": [list(canvas) for canvas in detector.canvases_hw],
         "versions": {"pse_jax": __version__, "jax": jax.__version__},
         **(more or {}),
         # Only the main process writes JSON.

@@ -18,7 +18,7 @@ from pse_jax.detections import Thresholds
 from pse_jax.detector import Detector
 from pse_jax.errors import CheckpointError, UserError
 from pse_jax.files import read_regular
-from pse_jax.runs.checkpoint import read_categories, read_variables
+from pse_jax.runs.checkpoint import read_canvases, read_categories, read_variables
 from pse_jax.runs.folder import Run, numbers_file
 from pse_jax.weights.fetch import DETECTORS, SHORT_NAMES
 from pse_jax.weights.published import load_published
@@ -96,12 +96,20 @@ def load_run(run: Run, checkpoint: str, config: Config | None = None) -> Detecto
     Raises:
         UserError: if the checkpoint is not there, or holds another model than the configuration's.
     """
-    config = run.config() if config is None else config
+    own = run.config()
+    config = own if config is None else config
     categories = read_categories(run, checkpoint)
+    same = _sizes(config) == _sizes(own)  # as in training
+    canvases = read_canvases(run, checkpoint) if same else ()
     model = models.create(config.model, len(categories))
     shapes = jax.eval_shape(lambda key: models.init(model, key), jax.random.key(0))
     variables, step = read_variables(run, checkpoint, shapes, distributed.make_mesh())
-    return Detector(config, categories, variables, step, read_thresholds(run, step))
+    return Detector(config, categories, variables, step, read_thresholds(run, step), canvases)
+
+
+def _sizes(config: Config) -> tuple[int, int, str]:
+    """What decides on the sizes of images."""
+    return config.data.short_side, config.data.long_side, config.data.resize
 
 
 def read_thresholds(run: Run, step: int) -> Thresholds | None:

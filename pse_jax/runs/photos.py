@@ -12,7 +12,7 @@ from PIL import Image
 from pse_jax import progress
 from pse_jax.data.transforms import reason
 from pse_jax.detections import Detections
-from pse_jax.detector import BATCH, Detector, Prepared, prepare
+from pse_jax.detector import BATCH, Detector, Prepared
 
 CHUNK = 4 * BATCH  # images that are held at once
 THREADS = 8
@@ -110,7 +110,7 @@ def detect_photos(
 
     def load(photo: Photo) -> Prepared | str:
         try:
-            return prepare(photo.path, detector.config)
+            return detector.prepare(photo.path)
         except Exception as error:  # a hostile file may raise anything
             return reason(error).removeprefix(f"{photo.path} cannot be decoded: ")
 

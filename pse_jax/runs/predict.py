@@ -49,9 +49,10 @@ def predict(detector: Detector, dataset: Dataset) -> Predicted:
     unreadable: list[int] = []
     images = 0
     keys = ("image", "size_hw", "original_hw", "image_valid")
-    shapes = len(canvases_for(dataset.sizes_hw, detector.config.data).shapes_hw)
+    trained = detector.canvases_hw
+    shapes = len(canvases_for(dataset.sizes_hw, detector.config.data, trained).shapes_hw)
     with progress.bar(len(dataset), "evaluate") as bar:
-        for batch in eval_batches(dataset, detector.config):
+        for batch in eval_batches(dataset, detector.config, trained):
             _say_if_compiling(detector, batch["image"].shape[1:3], shapes, bar)
             inputs = distributed.to_devices({key: batch[key] for key in keys}, mesh)
             found = distributed.own_rows(detector.detect(inputs, mesh))

@@ -98,7 +98,8 @@ def open_data(config: Config) -> tuple[Dataset, Dataset, TrainPlan, PixelCache]:
     check_agreement(
         config, {"training data": train_set, "validation data": val_set}, command="train"
     )
-    plan, val_buckets = plan_for(train_set, config), canvases_for(val_set.sizes_hw, data)
+    plan = plan_for(train_set, config)
+    val_buckets = canvases_for(val_set.sizes_hw, data, plan.buckets.shapes_hw)
     cached = int(cached_ends(train_set, data.cache_gb).max(initial=0))
     survey.look(train_set, plan.largest, config, data.batch_size, cached)
     survey.look(val_set, val_buckets, config, config.inference.batch_size, cached)
@@ -132,15 +133,17 @@ def _train(
     page = RunPage(run, report, train_set, val_set)
     train_step = make_train_step(model, sgd, config, mesh)
 
+    def detector(step: int) -> Detector:
+        canvases = plan.buckets.shapes_hw
+        return Detector(config, categories, state.variables, step, canvases_hw=canvases)
+
     def save(step: int) -> None:
         with report.doing("save"):
             run.check_held()
-            detector = Detector(config, categories, state.variables, step)
-            checkpoints.save(detector, state.training, report.window())
+            checkpoints.save(detector(step), state.training, report.window())
 
     def evaluate_now(step: int) -> dict[str, Any] | None:
         """The numbers, on the main process, which scores; the others go on."""
-        detector = Detector(config, categories, state.variables, step)
         save(step)
         with report.doing("save"):
             saved = checkpoints.wait()
@@ -149,11 +152,11 @@ def _train(
             stopping.nothing_to_save(doing) if saved else contextlib.nullcontext(),
             report.doing("evaluate", f"evaluating step {step}"),
         ):
-            numbers = evaluate(detector, val_set, run.folder)
+            numbers = evaluate(detector(step), val_set, run.folder)
         if numbers is None:
             return None
         run.check_held_here()
-        checkpoints.save_if_best(detector, numbers["AP"] or 0.0)
+        checkpoints.save_if_best(detector(step), numbers["AP"] or 0.0)
         report.evaluated(step, numbers)
         page.after_evaluation(step)
         return numbers

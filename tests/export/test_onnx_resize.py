@@ -79,25 +79,28 @@ def test_extreme_sizes(rule, size):
     assert_same(pattern("noise", 1, *size, 0), rule, 64, 96)
 
 
-def sizes(rule, short_side, long_side):
+def sizes(rule, short_side, long_side, trained):
     """The sizes alone, of a size."""
     data = DataConfig(resize=rule, short_side=short_side, long_side=long_side)
     g = Graph()
     image_hw = resize.resized_hw(g, "hw", data)
     return graphs.runner(
-        g, {"hw": (TensorProto.INT64, [2])}, [image_hw, resize.canvas_hw(g, image_hw, data)]
+        g,
+        {"hw": (TensorProto.INT64, [2])},
+        [image_hw, resize.canvas_hw(g, image_hw, data, trained)],
     )
 
 
+@pytest.mark.parametrize("trained", [(), ((800, 1344), (1088, 800), (1344, 1344))])
 @pytest.mark.parametrize("rule", RULES)
-def test_sizes_are_those_of_the_rules(rule):
+def test_sizes_are_those_of_the_rules(rule, trained):
     """Among them those that the rounding of a quotient decides, and those that overshoot."""
     sides = (800, 1333)
-    run, rng = sizes(rule, *sides), np.random.default_rng(0)
+    run, rng = sizes(rule, *sides, trained), np.random.default_rng(0)
     some = rng.integers(1, 6000, (60, 2)).tolist()
     some += [[n, m] for n in (1, 3, 800, 1333) for m in (1, 480, 640, 9999)]
     for hw in some:
         image_hw, canvas = run(hw=np.array(hw, np.int64))
         expected = transforms.resized_hw(*hw, *sides, rule)
         assert tuple(image_hw) == expected, hw
-        assert tuple(canvas) == canvas_hw(expected, max(sides)), hw
+        assert tuple(canvas) == canvas_hw(expected, max(sides), trained), hw

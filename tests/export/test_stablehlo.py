@@ -16,7 +16,7 @@ import pytest
 from pse_jax import models
 from pse_jax.categories import Categories
 from pse_jax.config import Config, ModelConfig
-from pse_jax.detector import Detector, prepare
+from pse_jax.detector import Detector
 from pse_jax.errors import UserError
 from pse_jax.export import bundle, program, stablehlo
 from pse_jax.postprocess import PaddedDetections
@@ -96,7 +96,8 @@ def test_seven_images_of_different_sizes_in_one_call(detector, tmp_path, monkeyp
     assert assert_as_the_detector_says(lines, detector) == 7
 
 
-def test_every_image_goes_to_the_canvas_that_the_detector_takes(monkeypatch):
+@pytest.mark.parametrize("trained", [(), ((64, 96), (96, 96), (32, 64))])
+def test_every_image_goes_to_the_canvas_that_the_detector_takes(monkeypatch, trained):
     """With a network that tells what it is shown: one batch on all canvases, to the bit."""
 
     def told(config, classes, variables, batch):
@@ -113,6 +114,7 @@ def test_every_image_goes_to_the_canvas_that_the_detector_takes(monkeypatch):
     monkeypatch.setattr(program, "detect", told)
     detector = make_detector("fcos", 64, {"max_detections": 2})
     detector.config.data.long_side = 96
+    detector = dataclasses.replace(detector, canvases_hw=trained)
     rng = np.random.default_rng(2)
     sizes = [(h, w) for h in (1, 20, 64, 65, 150) for w in (1, 16, 40, 96, 160)] + [
         (151, 9),
@@ -125,18 +127,20 @@ def test_every_image_goes_to_the_canvas_that_the_detector_takes(monkeypatch):
         if (h, w) in ((151, 9), (9, 0)) or max(h, w) > program.MOST_ELONGATED * min(h, w):
             assert found["count"][i] in (-1, 1)
             continue
-        one = prepare(batch[i, :h, :w], detector.config)
+        one = detector.prepare(batch[i, :h, :w])
         assert found["count"][i] == 1 and found["category_ids"][i].tolist() == [5, -1]
         box = [*one.canvas.shape[:2], *one.resized_hw]
         np.testing.assert_array_equal(found["boxes_xyxy"][i, 0], box, str((h, w)))
         assert found["scores"][i, 0] == one.canvas.astype(int).sum() % 4093
         canvases.add(one.canvas.shape)
-    assert len(canvases) >= 5 and found["count"][-2:].tolist() == [-1, -1]
+    assert canvases >= {(*canvas, 3) for canvas in trained[:2]}
+    assert len(canvases) >= 4 and found["count"][-2:].tolist() == [-1, -1]
 
 
 def call(detector, batch, sizes):
     config = program.settled(detector.config)
-    run = jax.jit(lambda *args: program.run(config, detector.categories.ids, *args))
+    ids, trained = detector.categories.ids, detector.canvases_hw
+    run = jax.jit(lambda *args: program.run(config, ids, trained, *args))
     return jax.device_get(run(detector.variables, batch, np.array(sizes, np.int32)))
 
 
@@ -171,11 +175,13 @@ def test_every_image_that_is_promised_a_canvas_has_one(rule, sides, rng):
     from pse_jax.data.padding import canvas_hw
     from pse_jax.data.transforms import resized_hw
 
-    choices = program.canvases(*sides, rule)
-    assert len(choices) <= 13
-    for height, width in rng.integers(1, 6000, (4000, 2)).tolist():
-        if max(height, width) <= program.MOST_ELONGATED * min(height, width):
-            assert canvas_hw(resized_hw(height, width, *sides, rule), max(sides)) in choices
+    for trained in ((), ((sides[0], 1088 if sides[0] == 800 else 96),)):
+        choices = program.canvases(*sides, rule, trained)
+        assert len(choices) <= 13 and {*trained} <= {*choices}
+        for height, width in rng.integers(1, 6000, (2000, 2)).tolist():
+            if max(height, width) <= program.MOST_ELONGATED * min(height, width):
+                hw = resized_hw(height, width, *sides, rule)
+                assert canvas_hw(hw, max(sides), trained) in choices
 
 
 def test_auto_is_exported_as_float32_and_bfloat16_as_it_is():

@@ -51,7 +51,9 @@ def root(tmp_path_factory):
     config.inference.score_threshold = 0.2
     variables = tiny.make_variables(models.create(config.model, 3))
     categories = Categories((2, 5, 9), ("ant", "bee", "cat"))
-    save_detector(Detector(config, categories, variables, step=7), Run(root / "run"))
+    trained = ((64, 64),)
+    detector = Detector(config, categories, variables, step=7, canvases_hw=trained)
+    save_detector(detector, Run(root / "run"))
     return root
 
 
@@ -260,14 +262,14 @@ def test_photos_are_never_replaced_by_drawn_images(root, tmp_path):
 
 def test_ctrl_c_leaves_what_is_done(root, tmp_path, monkeypatch):
     monkeypatch.setattr(photos, "CHUNK", 2)
-    prepare = photos.prepare
+    prepare = Detector.prepare
 
-    def interrupted(path, config):
+    def interrupted(detector, path):
         if path.name == "3.png":
             raise KeyboardInterrupt
-        return prepare(path, config)
+        return prepare(detector, path)
 
-    monkeypatch.setattr(photos, "prepare", interrupted)
+    monkeypatch.setattr(Detector, "prepare", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(root, root / "data" / "val", "--no-images")
     table = read(tmp_path / "predictions", "images.json")

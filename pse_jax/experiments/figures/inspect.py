@@ -102,7 +102,7 @@ def inspect_dataset(detector: Detector, dataset: Dataset) -> Iterator[InspectedI
     compiled = jax.jit(inspect, out_shardings=distributed.split(mesh))
     variables = jax.device_put(detector.variables, distributed.replicated(mesh))
     with progress.bar(len(dataset), "inspect") as bar:
-        for batch in eval_batches(dataset, config):
+        for batch in eval_batches(dataset, config, detector.canvases_hw):
             seen = jax.device_get(compiled(variables, distributed.to_devices(batch, mesh)))
             for row in np.flatnonzero(batch["image_valid"]).tolist():
                 yield _image(batch, seen, row)

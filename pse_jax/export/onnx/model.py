@@ -47,7 +47,7 @@ def build(detector: Detector) -> onnx.ModelProto:
     with g.scope("resize"):
         given_hw = g("Shape", "images", start=1, end=3)
         image_hw = resize.resized_hw(g, given_hw, config.data)
-        canvas_hw = resize.canvas_hw(g, image_hw, config.data)
+        canvas_hw = resize.canvas_hw(g, image_hw, config.data, detector.canvases_hw)
         pixels = resize.resize(g, "images", given_hw, image_hw, config.data.resize)
         canvas = _canvas(g, pixels, image_hw, canvas_hw, _mean_rgb(detector))
     layers = Layers(g, config.model, variables)

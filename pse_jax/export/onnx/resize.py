@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from pse_jax.config import DataConfig
-from pse_jax.data.padding import canvas_sides
+from pse_jax.data.padding import Canvases, canvas_sides, order
 from pse_jax.data.transforms import ANTIALIASED
 from pse_jax.export.onnx.graph import DOUBLE, INT64, UINT8, Graph, Tensor, ints
 
@@ -39,12 +39,17 @@ def resized_hw(g: Graph, hw: Tensor, data: DataConfig) -> Tensor:
     return g("Cast", g("Where", g("Equal", exact, short), size, other), to=INT64)
 
 
-def canvas_hw(g: Graph, hw: Tensor, data: DataConfig) -> Tensor:
+def canvas_hw(g: Graph, hw: Tensor, data: DataConfig, trained: Canvases = ()) -> Tensor:
     """`padding.canvas_hw` of the resized size, int64."""
     sides = ints(*canvas_sides(max(data.short_side, data.long_side)))
     small = g("Less", sides, g("Unsqueeze", hw, ints(1)))
     count = g("ReduceSum", g("Cast", small, to=INT64), ints(1), keepdims=0)
-    return g("Gather", sides, count)
+    canvas = g("Gather", sides, count)
+    for one in sorted(trained, key=order, reverse=True):  # the smallest that holds it comes last
+        inside = g("Cast", g("LessOrEqual", hw, ints(*one)), to=INT64)
+        fits = g("Equal", g("ReduceMin", inside, keepdims=1), ints(1))
+        canvas = g("Where", fits, ints(*one), canvas)
+    return canvas
 
 
 def resize(g: Graph, images: Tensor, from_hw: Tensor, to_hw: Tensor, rule: str) -> Tensor:
