@@ -134,7 +134,7 @@ def test_every_image_goes_to_the_canvas_that_the_detector_takes(monkeypatch, tra
         assert found["scores"][i, 0] == one.canvas.astype(int).sum() % 4093
         canvases.add(one.canvas.shape)
     assert canvases >= {(*canvas, 3) for canvas in trained[:2]}
-    assert len(canvases) >= 4 and found["count"][-2:].tolist() == [-1, -1]
+    assert len(canvases) >= (3 if trained else 5) and found["count"][-2:].tolist() == [-1, -1]
 
 
 def call(detector, batch, sizes):
