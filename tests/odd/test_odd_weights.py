@@ -149,16 +149,16 @@ def few_instructions(monkeypatch):
 def test_a_message_and_no_more_memory_than_the_file_has(tmp_path, name):
     file = tmp_path / "weights"
     file.write_bytes(ODD[name])
-    with pytest.raises(WeightsError):
-        read(file)  # what is imported for it is no memory of the file
-    tracemalloc.start()
-    try:
-        with pytest.raises(WeightsError) as raised:
-            read(file)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    text = str(raised.value)
+    peaks = []
+    for _ in range(2):  # the lower one: what else the process does once is not the file's
+        tracemalloc.start()
+        try:
+            with pytest.raises(WeightsError) as raised:
+                read(file)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    text, peak = str(raised.value), min(peaks)
     assert str(file) in text and len(text) < 1000 and "\x1b" not in text
     assert peak < (64 << 20) + 2 * len(ODD[name])
 
