@@ -150,14 +150,11 @@ def each(
 
     The first error ends it, and so does Ctrl-C, without waiting for the rest.
     """
-    executor = ThreadPoolExecutor(threads)
-    try:
-        with bar(len(items), description) as shown:
-            for one in executor.map(function, items):
-                yield one
-                shown.update()
-    finally:
-        executor.shutdown(cancel_futures=True)
+    made = ahead(function, items, threads, len(items))
+    with contextlib.closing(made), bar(len(items), description) as shown:
+        for one in made:
+            yield one
+            shown.update()
 
 
 def ahead(

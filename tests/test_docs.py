@@ -146,4 +146,4 @@ def test_every_field_of_the_configuration_says_what_it_means(monkeypatch):
         rows = fields.rows(node)
         assert all(comment for *_, comment in rows), rows
     (row,) = (row for row in fields.rows(Config().inference) if row[0] == "max_detections")
-    assert row == ("max_detections", "integer, greater than 0", "100", "per image")
+    assert row == ("max_detections", "a whole number, greater than 0", "100", "per image")

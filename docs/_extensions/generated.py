@@ -20,6 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from pse_jax import config
 from pse_jax.__main__ import VERBS
+from pse_jax.verbs.fields import comments_of
 
 MODULES = re.compile(r"~?\b(?:jaxtyping|jaxlib\._jax|jax|numpy|collections\.abc|typing)\.(?=\w)")
 
@@ -71,7 +72,7 @@ def plain_text(app, what, name, obj, options, lines):
     The fields of a dataclass are described by the comments beside them.
     """
     if dataclasses.is_dataclass(obj) and isinstance(obj, type):
-        described = {name: text for name, text in fields.comments_of(obj).items() if text}
+        described = {name: text for name, text in comments_of(obj).items() if text}
         lines += ["Attributes:", *(f"    {name}: {text}" for name, text in described.items()), ""]
     for at, line in enumerate(lines):
         parts = re.split(r"`+([^`]+)`+", line)

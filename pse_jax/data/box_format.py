@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 
 from pse_jax.data.dataset import Dataset
 from pse_jax.errors import DataError
+from pse_jax.evaluation.box_forms import TO_XYXY
 
 Boxes = Float[np.ndarray, "g 4"]
 Sides = Float[np.ndarray, "g 2"]  # width and height
@@ -22,27 +23,6 @@ MISFITS = 0.002  # share of boxes that may fit the other reading badly: mistakes
 SLACK = 0.01  # of the image's side, and a pixel, by which a box may be wrong
 FEWEST = 5  # normalised boxes, if one has a number over 1
 LARGEST_SHARE = 1.5  # over 1, as a normalised box may stick out of its image
-
-
-def _xywh(boxes: Boxes) -> Boxes:
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-
-
-def _xyxy(boxes: Boxes) -> Boxes:
-    return boxes
-
-
-def _centred(boxes: Boxes) -> Boxes:
-    half = boxes[:, 2:] / 2
-    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
-
-
-def _yxhw(boxes: Boxes) -> Boxes:
-    return _xywh(boxes[:, [1, 0, 3, 2]])
-
-
-def _yxyx(boxes: Boxes) -> Boxes:
-    return boxes[:, [1, 0, 3, 2]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +37,16 @@ class Reading:
     slack: float = SLACK  # of the image's side, beside a pixel, to reach over it
 
 
-COCO = Reading("[x, y, width, height]", _xywh)
+COCO = Reading("[x, y, width, height]", TO_XYXY["xywh"])
 OTHERS = (
-    Reading("[x1, y1, x2, y2]", _xyxy, "write [x1, y1, x2 - x1, y2 - y1]"),
-    Reading("[y1, x1, y2, x2]", _yxyx, "write [x1, y1, x2 - x1, y2 - y1]"),
+    Reading("[x1, y1, x2, y2]", TO_XYXY["xyxy"], "write [x1, y1, x2 - x1, y2 - y1]"),
+    Reading("[y1, x1, y2, x2]", TO_XYXY["yxyx"], "write [x1, y1, x2 - x1, y2 - y1]"),
     # Of images that are far from square, a quarter and more.
-    Reading("[y, x, height, width]", _yxhw, "write [x, y, width, height]", share=0.1),
+    Reading("[y, x, height, width]", TO_XYXY["yxhw"], "write [x, y, width, height]", share=0.1),
     # Wrong by half a width only, which few boxes show.
     Reading(
         "[centre x, centre y, width, height]",
-        _centred,
+        TO_XYXY["cxcywh"],
         "write [centre x - width / 2, centre y - height / 2, width, height]",
         fewest=10,
         share=0.03,

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from pse_jax.errors import ResultsError
 from pse_jax.evaluation.arrays import Bools, Floats, GroundTruth, Ints, Results
-from pse_jax.evaluation.matching import match, overlaps
+from pse_jax.evaluation.matching import Matches, match, overlaps
 from pse_jax.evaluation.precision import CAP, highest, object_counts
 
 NAN = float("nan")
@@ -142,15 +142,22 @@ def best_threshold(scores: Floats, correct: Bools, objects: int) -> Operating:
 def best_thresholds(truth: GroundTruth, found: Results) -> dict[str, Any]:
     """The scores of best F1 at IoU 0.5, `overall` and `per_class` by name; NaN if none helps."""
     matches = match(truth, found, overlaps(truth, found, same_class=True))
+    overall, per_class = operating_points(truth, found, matches)
+    names = truth.categories.unique_names
+    thresholds = {name: best.threshold for name, best in zip(names, per_class, strict=True)}
+    return {"overall": overall.threshold, "per_class": thresholds}
+
+
+def operating_points(
+    truth: GroundTruth, found: Results, matches: Matches
+) -> tuple[Operating, list[Operating]]:
+    """The best threshold for all classes together, and each class's own, of known matches."""
     counts, counted = object_counts(truth), ~matches.ignored
 
-    def best(mine: Bools, objects: int) -> float:
-        return best_threshold(found.scores[mine], matches.correct[mine], objects).threshold
+    def best(mine: Bools, objects: int) -> Operating:
+        return best_threshold(found.scores[mine], matches.correct[mine], objects)
 
-    return {
-        "overall": best(counted, int(counts.sum())),
-        "per_class": {
-            name: best(counted & (found.category == label), int(counts[label]))
-            for label, name in enumerate(truth.categories.unique_names)
-        },
-    }
+    per_class = [
+        best(counted & (found.category == label), int(count)) for label, count in enumerate(counts)
+    ]
+    return best(counted, int(counts.sum())), per_class

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pse_jax.evaluation.arrays import Bools, Floats, GroundTruth, Results
-from pse_jax.evaluation.calibration import Operating, best_threshold
+from pse_jax.evaluation.calibration import Operating, operating_points
 from pse_jax.evaluation.matching import Matches, best_of, match, overlaps, select
 from pse_jax.evaluation.precision import object_counts
 
@@ -49,15 +49,7 @@ def judge(step: int, numbers: dict[str, Any], truth: GroundTruth, found: Results
     pairs = overlaps(truth, found, same_class=True)
     matches = match(truth, found, pairs)
     ious = best_of(select(pairs, ~truth.crowd[pairs.object]), len(found))[1]
-    counted, objects = ~matches.ignored, object_counts(truth)
-    category, scores = found.category[counted], found.scores[counted]
-    correct = matches.correct[counted]
-    per_class = [
-        best_threshold(scores[mine], correct[mine], int(objects[index]))
-        for index in range(len(objects))
-        for mine in [category == index]
-    ]
-    overall = best_threshold(scores, correct, int(objects.sum()))
+    overall, per_class = operating_points(truth, found, matches)
     return Judged(step, numbers, truth, found, ious, matches, overall, per_class)
 
 

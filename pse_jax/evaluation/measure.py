@@ -112,12 +112,10 @@ def class_table(examined: Examined, per_class_ap: Mapping[str, float]) -> list[d
         laece = _by_class(calibration.laece, examined)
     except ResultsError:  # the caller says so once
         laece = np.full(classes, np.nan)
+    best = calibration.operating_points(truth, found, examined.matches)[1]
     rows = []
     for index, name in enumerate(truth.categories.unique_names):
         mine = found.category == index
-        best = calibration.best_threshold(
-            found.scores[mine & counted], correct[mine & counted], int(examined.objects[index])
-        )
         rows.append(
             {
                 "id": truth.categories.ids[index],
@@ -132,7 +130,7 @@ def class_table(examined: Examined, per_class_ap: Mapping[str, float]) -> list[d
                 "inverted": int(inverted[index]),
                 "inversion_rate": ratio(int(inverted[index]), int(pairs[index])),
                 "LaECE": float(laece[index]),
-                **dataclasses.asdict(best),
+                **dataclasses.asdict(best[index]),
             }
         )
     return rows

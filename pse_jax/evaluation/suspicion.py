@@ -13,11 +13,13 @@ from jaxtyping import Float
 from scipy import optimize
 
 from pse_jax.evaluation.arrays import GroundTruth, Results
+from pse_jax.evaluation.box_forms import TO_XYXY
 from pse_jax.evaluation.matching import Pairs, best_of, overlaps, own_class, reaches, select
 
 FEW = 0.05  # of the best-scored detections: fewer that overlap an object are suspicious
 CLEAR = 0.2  # of them overlap one in another reading, and TIMES as many: that is what was meant
 TIMES = 1.5
+FORMS = {"xywh": "xywh", "xyxy": "xyxy", "cxcywh": "cxcywh (centre and size)", "yxyx": "yxyx"}
 PLAUSIBLE = 0.98  # of the boxes have corners in order and inside, in a reading that is tried
 IOU = 0.5
 
@@ -92,17 +94,11 @@ def _readings(
         scale = np.tile(sizes_hw[found.image][:, ::-1], 2)
         scales["normalised "] = np.where(np.isnan(scale), 0.0, scale)
     for words, scale in scales.items():
-        boxes = found.boxes_xywh * scale
-        low, second = boxes[:, :2], boxes[:, 2:]
-        forms = {
-            "xywh": boxes,
-            "xyxy": np.concatenate([low, second - low], axis=1),
-            "cxcywh (centre and size)": np.concatenate([low - second / 2, second], axis=1),
-            "yxyx": np.concatenate([low, second - low], axis=1)[:, [1, 0, 3, 2]],
-        }
-        for form, xywh in forms.items():
+        for form, name in FORMS.items():
             if words or form != "xywh":
-                yield words + form, xywh
+                corners = TO_XYXY[form](found.boxes_xywh * scale)
+                low, high = corners[:, :2], corners[:, 2:]
+                yield words + name, np.concatenate([low, high - low], axis=1)
 
 
 def _wrong_classes(truth: GroundTruth, found: Results, pairs: Pairs, now: int) -> Suspicion | None:

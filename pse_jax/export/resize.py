@@ -1,8 +1,8 @@
 """`transforms.resized_hw` and `transforms.resize` in JAX, in integers alone, equal to the bit.
 
 Pillow's bilinear resize weighs the pixels under a triangle, in fixed point: first along the rows,
-rounded to uint8, then along the columns. The weights are fractions of whole numbers, so that they
-need no float64: which an accelerator has not, or only with other roundings.
+rounded to uint8, then along the columns. The weights are fractions of whole numbers, so they need
+no float64, which accelerators lack or round otherwise.
 
 Dimensions: n pixels before and m after, along one axis.
 """

@@ -1,6 +1,6 @@
 """What a data set holds: objects of each class, their sizes, and how many an image has.
 
-Dimension letters: n images, m boxes to learn from, c classes.
+Dimension letters: n images, m boxes to train on, c classes.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from pse_jax.data.sampling import images_with
 
 @dataclasses.dataclass(frozen=True)
 class LabelStatistics:
-    """Counts over the boxes that are learned from: crowd regions and degenerate boxes aside."""
+    """Counts over the boxes that are trained on: crowd regions and degenerate boxes aside."""
 
     names: tuple[str, ...]
     objects: Int[np.ndarray, " c"]

@@ -119,7 +119,7 @@ def config_facts(config: Config) -> Facts:
 
 
 def data_facts(name: str, dataset: Dataset) -> Facts:
-    """Counts and digests of what is learned from."""
+    """Counts and digests of what is trained on."""
     parts = {
         "categories": [np.array([repr(dataset.categories)])],
         "image ids": [dataset.image_ids],

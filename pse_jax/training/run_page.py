@@ -44,7 +44,7 @@ class RunPage:
             try:
                 self._write(step)
             except Exception as error:
-                text = "the report of this run could not be made; training goes on: %s: %s"
+                text = "the report of this run could not be made; training continues: %s: %s"
                 logger.error(text, type(error).__name__, error)
                 logger.debug("", exc_info=error)
         self.spent += time.perf_counter() - began

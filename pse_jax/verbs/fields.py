@@ -17,21 +17,21 @@ TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 def help_text() -> str:
     """All fields by section, each with its type, bound, default and comment."""
-    said = comments()
     types = {path: kind for path, kind, _ in config.leaves(config.Config())}
     lines = [
         "fields of the configuration, with the values that they have unless --config says else"
     ]
     for section, node in sections(config.Config()):
         lines += ["", f"{section or 'config'}: {inspect.getdoc(type(node)) or ''}"]
+        said = comments_of(type(node))
         for name, value in vars(node).items():
             if dataclasses.is_dataclass(value):
                 continue
             path = f"{section}.{name}" if section else name
             lines.append(f"  --config.{path}={shown(value)}  ({type_in_words(types[path])})")
-            comment = said.get((type(node).__name__, name), "")
+            indent = " " * 6
             lines += textwrap.wrap(
-                comment, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
+                said[name], WIDTH, initial_indent=indent, subsequent_indent=indent
             )
     return "\n".join(lines)
 
@@ -44,9 +44,9 @@ def sections(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from sections(value, f"{path}.{name}" if path else name)
 
 
-def comments() -> dict[tuple[str, str], str]:
-    """What config.py says of each field, by class and name: above it, and on its line."""
-    source = inspect.getsource(config)
+def comments_of(section: type) -> dict[str, str]:
+    """What the source of a dataclass says of each field: above it, and on its line."""
+    source = inspect.getsource(section)
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     by_line = {
         token.start[0]: (token.string.lstrip("# "), not token.line[: token.start[1]].strip())
@@ -54,18 +54,16 @@ def comments() -> dict[tuple[str, str], str]:
         if token.type == tokenize.COMMENT
     }
     found = {}
-    for node in ast.parse(source).body:
-        if not isinstance(node, ast.ClassDef):
+    for item in next(
+        node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)
+    ).body:
+        if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
             continue
-        for item in node.body:
-            if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
-                continue
-            first = item.lineno
-            while by_line.get(first - 1, ("", False))[1]:  # a line that is a comment only
-                first -= 1
-            last = item.end_lineno or item.lineno
-            parts = [by_line[n][0] for n in range(first, last + 1) if n in by_line]
-            found[node.name, item.target.id] = " ".join(parts)
+        first, last = item.lineno, item.end_lineno or item.lineno
+        while by_line.get(first - 1, ("", False))[1]:  # a line that is a comment only
+            first -= 1
+        parts = [by_line[n][0] for n in range(first, last + 1) if n in by_line]
+        found[item.target.id] = " ".join(parts)
     return found
 
 

@@ -15,7 +15,7 @@ STEPS = 300  # unless --config.optimizer.steps is given
 # No image comes in more than one form, and none more often than another.
 PLAIN: dict[str, Any] = {"flip": 0.0, "flip_vertical": 0.0, "zoom": (1.0, 1.0), "jitter": ()}
 PLAIN |= dict.fromkeys(("brightness", "contrast", "saturation", "hue", "repeat_threshold"), 0.0)
-ENOUGH = 0.9  # AP50 on the images that were learned from
+ENOUGH = 0.9  # AP50 on the images that were trained on
 
 
 def configuration(config: Config, images: int, overrides: Sequence[str]) -> Config:
@@ -45,7 +45,7 @@ def configuration(config: Config, images: int, overrides: Sequence[str]) -> Conf
 
 
 def learned(numbers: dict[str, Any]) -> bool:
-    """Whether the numbers of an evaluation on the images that were learned from are good enough."""
+    """Whether the numbers of an evaluation on the images that were trained on are good enough."""
     return (numbers["AP50"] or 0.0) >= ENOUGH
 
 
@@ -69,7 +69,7 @@ class Verdict(Callback):
             return
         images, steps = self.config.data.overfit, self.config.optimizer.steps
         ap, ap50 = (100 * (self.numbers[name] or 0.0) for name in ("AP", "AP50"))
-        found = f"AP50 {ap50:.1f} and AP {ap:.1f} on the images that it learned from"
+        found = f"AP50 {ap50:.1f} and AP {ap:.1f} on the images that it was trained on"
         enough = f"AP50 {100 * ENOUGH:.0f} is enough"
         if learned(self.numbers):
             logger.info("overfit: yes, this set-up can learn: %s (%s)", found, enough)

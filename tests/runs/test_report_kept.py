@@ -104,7 +104,7 @@ def test_the_last_evaluation_leaves_the_page_to_the_end(made):
 def test_what_fails_is_logged_and_ends_nothing(made, caplog, error):
     made.error = error
     page_of().at_end(100)
-    assert "the report of this run could not be made; training goes on" in caplog.text
+    assert "the report of this run could not be made; training continues" in caplog.text
     assert type(error).__name__ in caplog.text
 
 

@@ -1,7 +1,7 @@
 """Writes a data set in COCO's format, whole or not at all.
 
 It is written beside its place, as .NAME.unfinished, and takes its name when all of it is there: a
-conversion that was interrupted, even by SIGKILL or a full disk, goes on when it is started again.
+conversion that was interrupted, even by SIGKILL or a full disk, continues when it is started again.
 """
 
 import json
