@@ -13,14 +13,15 @@ def get_config() -> Config:
     config = shapes_pse.get_config()  # a small model from scratch, its warm-up and clipping
     config.name = "own_small"
     # Of the improved FCOS (configs/coco_fcos_improved.py), without its branch: PSE takes its place.
+    config.model.fpn_channels = 32
     config.model.distances = "relu"
     config.targets.center_radius = 1.5
     config.loss.box = "giou"
 
-    batch = 8
+    batch = 4
     config.data = DataConfig(
-        short_side=240,
-        long_side=320,
+        short_side=300,
+        long_side=400,
         buckets=2,
         batch_size=batch,
         flip_vertical=0.5,
@@ -33,11 +34,12 @@ def get_config() -> Config:
         cache_gb=1.0,
     )
     config.optimizer.base_batch = batch
-    config.optimizer.learning_rate = 0.04
-    config.optimizer.steps = 2400
-    config.optimizer.milestones = (1200, 1800, 2200)
+    config.optimizer.learning_rate = 0.03
+    config.optimizer.steps = 3600
+    config.optimizer.milestones = (1800, 2700, 3300)
     config.optimizer.ema_decay = 0.998
     config.inference.batch_size = 8
+    config.inference.nms_threshold = 0.5  # doubled boxes cost more than neighbours that overlap
     config.train.checkpoint_every = 600
     config.train.eval_every = 1200
     return config
