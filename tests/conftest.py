@@ -37,7 +37,7 @@ def log_of_its_own():
 
 @pytest.fixture(autouse=True)
 def nothing_left_traced():
-    """Left on by one test, tracemalloc makes every later one of the process several times slower."""
+    """Left on by one test, tracemalloc makes every later one of its process many times slower."""
     before = tracemalloc.is_tracing()
     yield
     assert tracemalloc.is_tracing() == before, "this test leaves tracemalloc on"
