@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tracemalloc
 
 import jax
 import numpy as np
@@ -32,6 +33,14 @@ def pytest_configure(config):
 def log_of_its_own():
     """A command that an earlier test ran sends the log to standard error alone; pytest hears it."""
     logging.getLogger("pse_jax").propagate = True
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_traced():
+    """Left on by one test, tracemalloc makes every later one of its process many times slower."""
+    before = tracemalloc.is_tracing()
+    yield
+    assert tracemalloc.is_tracing() == before, "this test leaves tracemalloc on"
 
 
 @pytest.fixture

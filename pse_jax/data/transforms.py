@@ -147,15 +147,16 @@ def pixels_of(image: Any, exif: str = "apply") -> Pixels:
     """The pixels of a path, a Pillow image (both turned by their EXIF: `upright`) or an array, RGB.
 
     Raises:
-        ImageError: if it cannot be decoded, or is no uint8 array [height, width, 3].
+        ImageError: if it cannot be read or decoded, or is no uint8 array [height, width, 3].
     """
     if isinstance(image, str | os.PathLike):
         try:
             with open_regular(image) as file, Image.open(file) as opened:
                 return upright(opened, exif)
-        except Exception as error:
-            why = error.strerror if isinstance(error, OSError) and error.strerror else reason(error)
-            raise ImageError(f"{image} cannot be decoded: {why}") from error
+        except Exception as error:  # Pillow raises many kinds for broken files
+            if isinstance(error, OSError) and error.strerror:  # the system's, not Pillow's
+                raise ImageError(f"{image} cannot be read: {error.strerror}") from error
+            raise ImageError(f"{image} cannot be decoded: {reason(error)}") from error
     if isinstance(image, Image.Image):
         return upright(image, exif)
     if isinstance(image, np.ndarray):

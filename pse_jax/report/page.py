@@ -90,8 +90,10 @@ def write_comparison(
     path: Path, comparison: Comparison, counts: Sequence[str], figures: Mapping[str, Figure]
 ) -> None:
     """Writes the page of several detectors, with links to the folders of their labels."""
+    first, *others = comparison.labels
     page = PAGES.get_template("compare.html").render(
         labels=comparison.labels,
+        sections=[(f"less_{i}", f"{other} less {first}") for i, other in enumerate(others, 1)],
         counts=counts,
         note=tables_compare.note(comparison),
         tables=tables_compare.tables(comparison),

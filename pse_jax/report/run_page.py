@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pse_jax.config import Config
+from pse_jax.evaluation import patience
 from pse_jax.evaluation.confusion import Confusion, confusion_matrix
 from pse_jax.evaluation.curves import precision_recall
 from pse_jax.evaluation.judged import Judged
@@ -53,7 +54,7 @@ def render(facts: RunFacts) -> str:
     return page.PAGES.get_template("run.html").render(
         facts=facts,
         cards=_cards(facts, trained, evaluated),
-        status=_status(facts.config, trained),
+        status=_status(facts.config, trained, evaluated),
         figures=figures,
         tables=_tables(facts, evaluated),
         pictures=[
@@ -72,11 +73,21 @@ def _inline(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _status(config: Config, trained: Sequence[Row]) -> str:
-    """`step 700 of 700, finished`."""
-    last = trained[-1][0] if trained else 0
-    end = ", finished" if last >= config.optimizer.steps else ""
-    return f"step {last:,} of {config.optimizer.steps:,}{end}"
+def _status(config: Config, trained: Sequence[Row], evaluated: Sequence[Row]) -> str:
+    """`step 700 of 700, finished`, or that and where `train.patience` ended the run."""
+    last, total = trained[-1][0] if trained else 0, config.optimizer.steps
+    if last >= total:
+        return f"step {last:,} of {total:,}, finished"
+    every = config.train.eval_every
+    due = [
+        (step, float(np.nan_to_num(defined(row.get("AP")))))
+        for step, row in evaluated
+        if every and step % every == 0
+    ]
+    if patience.exhausted(due, config.train.patience):
+        best = patience.best(due)[0]
+        return f"stopped early by train.patience at step {last:,} of {total:,} (best at {best:,})"
+    return f"step {last:,} of {total:,}"
 
 
 def _cards(

@@ -112,7 +112,8 @@ def detect_photos(
         try:
             return detector.prepare(photo.path)
         except Exception as error:  # a hostile file may raise anything
-            return reason(error).removeprefix(f"{photo.path} cannot be decoded: ")
+            why = reason(error).removeprefix(f"{photo.path} cannot be read: ")
+            return why.removeprefix(f"{photo.path} cannot be decoded: ")
 
     loaded = progress.ahead(load, photos, THREADS, CHUNK)
     with contextlib.closing(loaded), progress.bar(len(photos), "predict") as bar:

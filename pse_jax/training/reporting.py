@@ -16,8 +16,9 @@ from pse_jax.config import Config, to_dict
 from pse_jax.data.dataset import Dataset
 from pse_jax.data.plan import TrainPlan
 from pse_jax.errors import LockError
+from pse_jax.evaluation import patience
 from pse_jax.runs.folder import Run
-from pse_jax.training import bad_steps, introduction, optimizer, patience
+from pse_jax.training import bad_steps, introduction, optimizer
 from pse_jax.training.callbacks import Callbacks, RunInfo
 from pse_jax.training.clock import Clock, Times
 from pse_jax.training.scalars import ScalarWriter

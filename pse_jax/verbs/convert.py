@@ -16,6 +16,8 @@ from pse_jax.config_checks import override, validate
 from pse_jax.errors import UserError
 from pse_jax.verbs import flags
 
+CONFIG = "own_small"  # for own photos, most often some hundred, on any machine
+
 
 def main(argv: Sequence[str]) -> int:
     options = flags.parse(_parser(), argv)
@@ -48,8 +50,10 @@ def main(argv: Sequence[str]) -> int:
         status = _check(done.folder, done.images, options.overrides)
     if not options.check and {"train", "val"} <= done.images.keys():
         root = shlex.quote(str(done.folder))
-        command = f"python -m pse_jax train --config coco_pse --config.data.root={root}"
+        command = f"python -m pse_jax train --config {CONFIG} --config.data.root={root}"
         print(f"\ntrain on it with\n  {command}", flush=True)
+    if status == 0 and {"train", "val"} <= done.images.keys():
+        print("or, on a GPU, a ResNet-50 from ImageNet weights: --config own", flush=True)
     return status
 
 
@@ -60,7 +64,7 @@ def _check(folder, splits, overrides) -> int:
     status, rest = 0, [*splits]
     if {"train", "val"} <= {*splits}:
         root = f"--config.data.root={folder}"
-        status = check.main(["--config", "coco_pse", *overrides, root])
+        status = check.main(["--config", CONFIG, *overrides, root])
         rest = [split for split in splits if split not in ("train", "val")]
     for split in rest:
         file = folder / "annotations" / f"instances_{split}.json"

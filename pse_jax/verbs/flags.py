@@ -152,7 +152,10 @@ def parse(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
         UserError: for a flag that is unknown, incomplete or missing.
     """
     rest, overrides = split_overrides(argv)
-    options, unknown = parser.parse_known_args(rest)
+    # Files may stand before, between and after flags; that parser of Python 3.11 forgets a `--`.
+    mixed = "--" not in rest
+    parse_known = parser.parse_known_intermixed_args if mixed else parser.parse_known_args
+    options, unknown = parse_known(rest)
     if unknown and unknown[0].startswith("-"):
         flag = unknown[0].split("=")[0]
         close = difflib.get_close_matches(flag, parser._option_string_actions, n=1)

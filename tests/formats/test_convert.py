@@ -187,12 +187,13 @@ def test_the_result_is_checked(tmp_path, capsys):
     assert main(["convert", str(source), str(tmp_path / "good")]) == 0
     out = capsys.readouterr().out
     assert out.count("the data can be used") == 2 and "train: " in out and "val: " in out
-    assert "train on it with\n  python -m pse_jax train --config coco_pse \\\n" in out
+    assert "train on it with\n  python -m pse_jax train --config own_small \\\n" in out
+    assert out.endswith("or, on a GPU, a ResNet-50 from ImageNet weights: --config own\n")
     assert f"--config.data.root={tmp_path / 'good'}" in out
     put(source / "JPEGImages/val0.jpg", them[0].content[:-200])  # cut off: its header is whole
     assert main(["convert", str(source), str(tmp_path / "bad")]) == 1
     out = capsys.readouterr().out
-    assert "the data cannot be used" in out and "train on it" not in out
+    assert "the data cannot be used" in out and "train on it" not in out and "GPU" not in out
 
 
 @pytest.mark.slow

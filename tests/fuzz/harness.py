@@ -43,15 +43,14 @@ def guarded(read):
     """The function that feeds an input to a reader and raises if it breaks a rule."""
 
     def check(data):
-        if not tracemalloc.is_tracing():
-            tracemalloc.start()
-        tracemalloc.reset_peak()
-        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.start()
         try:
             read(data)
         except UserError as error:
             str(error).encode()  # it can be printed anywhere
-        peak = tracemalloc.get_traced_memory()[1] - before
+        finally:  # left on, it would slow down all that the process does afterwards
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
         if peak > SPARE + 2 * len(data):
             raise RuleBroken(f"{peak:,} bytes for an input of {len(data):,}")
 

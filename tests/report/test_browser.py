@@ -1,4 +1,4 @@
-"""Both reports in a real browser, wide and narrow: `pytest -n 0 tests/report/test_browser.py`.
+"""Every report in a real browser, wide and narrow: `pytest -n 0 tests/report/test_browser.py`.
 
 Needs Chromium, and nothing from the network. To look at a page oneself:
 `python -m tests.report.chromium PAGE.html FOLDER`.
@@ -26,7 +26,17 @@ def pages(tmp_path_factory):
     files = ["--annotations", str(run.parent / "instances.json")]
     files += ["--detections", str(run / "detections_40.json")]
     assert main(["analyze", *files, "--images", str(run.parent / "images")]) == 0
-    return {"run": run / "report.html", "analyze": run / "analysis" / "report.html"}
+    more = [str(run / "detections_20.json"), "--labels", "last", "first", "--resamples", "20"]
+    assert main(["analyze", *files, *more]) == 0
+    return {
+        "run": run / "report.html",
+        "analyze": run / "analysis" / "report.html",
+        "compare": run / "comparison" / "report.html",
+    }
+
+
+# Of each page, the pictures at least.
+PICTURES = {"run": 30, "analyze": 6, "compare": 2}
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +46,10 @@ def browser(tmp_path_factory):
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("name", ["run", "analyze"])
+@pytest.mark.parametrize("name", PICTURES)
 def test_a_report_in_a_browser(pages, browser, name, width):
     browser.open(pages[name], width)
-    assert browser.run("document.images.length") >= (30 if name == "run" else 6)
+    assert browser.run("document.images.length") >= PICTURES[name]
     assert browser.run(MISSING) == []
     # The page never scrolls sideways: tables that are wide do so in their own boxes.
     assert browser.run(TOO_WIDE.replace("WIDTH", str(width))) == []

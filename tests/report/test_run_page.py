@@ -125,6 +125,24 @@ def test_a_run_that_has_only_begun(copy):
     assert "step 0 of 40" in page and "<img " in section(page, "labels")
 
 
+@pytest.mark.parametrize(
+    ("patience", "status"),
+    [
+        (1, "stopped early by train.patience at step 40 of 60 (best at 20) ·"),
+        (2, "step 40 of 60 ·"),  # interrupted, or still running
+        (0, "step 40 of 60 ·"),
+    ],
+)
+def test_a_run_that_patience_ended_says_so(copy, patience, status):
+    content = json.loads((copy / "config.json").read_text())
+    content["optimizer"]["steps"] = 60
+    content["train"] |= {"patience": patience, "eval_every": 20}
+    (copy / "config.json").write_text(json.dumps(content))
+    report.write(Run(copy))
+    page = (copy / "report.html").read_text()
+    assert status in words(page.split("<nav")[0].split("</h1>")[1])
+
+
 def test_without_the_data_the_curves_remain(copy):
     content = json.loads((copy / "config.json").read_text())
     content["data"]["root"] = str(copy / "gone")

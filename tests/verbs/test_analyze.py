@@ -222,6 +222,10 @@ def test_several_results_files(files, tmp_path, capsys):
         assert single["coco"]["AP"] == pytest.approx(ap[label]["value"], abs=1e-12)
     page = (tmp_path / "both" / "report.html").read_text()
     assert 'href="by%20IoU/report.html"' in page and "&lt;b&gt;orange" in page
+    contents = page.split('<nav aria-label="Contents">')[1].split("</nav>")[0]
+    sections = re.findall(r'<a href="#(\w+)">(.*)</a>', contents)
+    assert sections == [("together", "Side by side"), ("less_1", "by IoU less random")]
+    assert re.findall(r'<section id="(\w+)">\n<h2>(.*)</h2>', page) == sections
     assert (tmp_path / "both" / "tables" / "classes.tex").exists()
 
 

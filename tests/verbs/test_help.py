@@ -12,7 +12,7 @@ from pse_jax import config as source
 from pse_jax.config import Config, leaves
 from pse_jax.data import sources
 from pse_jax.errors import ConfigError, UserError
-from pse_jax.verbs import fields, flags, overfit, train
+from pse_jax.verbs import fields, flags, overfit, predict, train
 from tests import tiny_run
 
 ROOT = Path(__file__).parents[2]
@@ -164,3 +164,17 @@ def test_overfit_from_the_command_line(tmp_path):
     log = (tmp_path / "run" / "train.log").read_text()
     assert log.rstrip().splitlines()[-1].count("overfit: NO, this set-up did not learn 4") == 1
     assert "val data    4 images" in log
+
+
+def test_files_may_stand_before_between_and_after_the_flags():
+    words = "a.jpg --threshold .5 b.jpg --config.inference.top_k=9 --no-images c.jpg".split()
+    options = flags.parse(predict._parser(), words)
+    assert options.images == [Path("a.jpg"), Path("b.jpg"), Path("c.jpg")]
+    assert options.threshold == 0.5
+    assert options.no_images and options.overrides == ["--config.inference.top_k=9"]
+    options = flags.parse(predict._parser(), ["--no-images", "--", "-a.jpg"])
+    assert options.images == [Path("-a.jpg")]
+    with pytest.raises(UserError, match="no flag --treshold; did you mean --threshold"):
+        flags.parse(predict._parser(), ["a.jpg", "--treshold", ".5"])
+    with pytest.raises(UserError, match="required: IMAGE_OR_FOLDER"):
+        flags.parse(predict._parser(), ["--threshold", ".5"])

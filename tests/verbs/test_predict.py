@@ -307,7 +307,7 @@ def test_draw_puts_predictions_beside_the_ground_truth(root, tmp_path, capsys):
     assert draw.main([*flags, str(photo), "--out", "full"]) == 0
     with Image.open(tmp_path / "full" / "001_3.png.png") as picture:
         assert picture.width == 480 and 360 < picture.height < 400
-    with pytest.raises(UserError, match=r"none.jpg cannot be decoded: No such file"):
+    with pytest.raises(UserError, match=r"none.jpg cannot be read: No such file"):
         draw.main([*flags, "none.jpg", "--out", "x.png"])
     with pytest.raises(UserError, match="unknown image format"):
         draw.main([*flags, "--out", "x.exe"])

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pse_jax.training.patience import best, exhausted
+from pse_jax.evaluation.patience import best, exhausted
 
 SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3]), max_size=12)
 
