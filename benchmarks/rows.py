@@ -56,10 +56,11 @@ class Row:
         start = f"{self.question:20}{self.side:38}"
         if self.ms is None:
             return f"{start}  {self.note}"
+        share = f"{(self.tflops or 0) / peak_tflops:.1%}" if peak_tflops else ""
         return (
             f"{start}{_cell(self.ms, 9, 2)}{_cell(self.images_per_s, 8, 1)}"
             f"{_cell(self.tflops, 9, 3 if peak_tflops < 10 else 1)}"
-            f"{(self.tflops or 0) / (peak_tflops or 1):9.1%}{_cell(self.ratio, 11, 2)}"
+            f"{share:>9}{_cell(self.ratio, 11, 2)}"
             f"{_cell(self.first_s, 10, 1)}{_cell(self.more.get('memory_gb'), 6, 1)}  {self.note}"
         ).rstrip()
 
