@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
@@ -55,18 +56,28 @@ def random_batch(seed: int = 0, size: int = 8) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def runs():
+def start():
+    """A state to start from, on the host: made once, as that takes a compilation."""
+    model = models.create(CONFIG.model, 6)
+    sgd = optimizer.create(CONFIG.optimizer, CONFIG.model)
+    create = jax.jit(lambda key: create_state(model, sgd, key))
+    return jax.device_get(create(jax.random.key(0, impl="rbg")))
+
+
+def on_mesh(start, mesh):
+    """A copy of the state, which the step takes over, whole on every device."""
+    return jax.device_put(jax.tree.map(jnp.array, start), distributed.replicated(mesh))
+
+
+@pytest.fixture(scope="module")
+def runs(start):
     """Two steps on one device and on eight, with the compiled programs."""
     results = {}
     for devices in (1, 8):
         mesh = mesh_of(devices)
         model = models.create(CONFIG.model, 6)
         sgd = optimizer.create(CONFIG.optimizer, CONFIG.model)
-        create = jax.jit(
-            lambda key, model=model, sgd=sgd: create_state(model, sgd, key),
-            out_shardings=distributed.replicated(mesh),
-        )
-        state = create(jax.random.key(0, impl="rbg"))
+        state = on_mesh(start, mesh)
         step = make_train_step(model, sgd, CONFIG, mesh)
         batch = distributed.to_devices(random_batch(), mesh)
         program = step.lower(state, batch).compile()  # pyright: ignore
@@ -116,14 +127,12 @@ def test_own_rows_are_those_that_were_given():
         np.testing.assert_array_equal(own[name], values)
 
 
-def test_one_compilation_a_shape():
+def test_one_compilation_a_shape(start):
     mesh = mesh_of(8)
     model = models.create(CONFIG.model, 6)
     sgd = optimizer.create(CONFIG.optimizer, CONFIG.model)
     step = make_train_step(model, sgd, CONFIG, mesh)
-    state = jax.jit(
-        lambda key: create_state(model, sgd, key), out_shardings=distributed.replicated(mesh)
-    )(jax.random.key(0, impl="rbg"))
+    state = on_mesh(start, mesh)
     for seed in range(3):
         state, _ = step(state, distributed.to_devices(random_batch(seed), mesh))
     assert step._cache_size() == 1  # pyright: ignore
