@@ -20,7 +20,7 @@ from pse_jax.verbs import flags
 
 
 class WandbCallback(Callback):
-    """One W&B run for one folder: a run that resumes goes on in it."""
+    """One W&B run for one folder: a run that resumes continues it."""
 
     def __init__(self, project: str):
         self.project = project

@@ -32,7 +32,7 @@ def render(described: dict[str, Any], examples: dict[str, str]) -> str:
         parts += _artefact(format, artefact, examples[format])
     start = described["config"]["model"]["init_from"]
     parts += [
-        "## Made anew by",
+        "## How to make it again",
         f"    {described['command']}",
         f"from {described['source']}, with "
         + ", ".join(f"{name} {version}" for name, version in described["versions"].items())

@@ -93,16 +93,16 @@ def describe(detector: Detector, files: dict[str, bytes]) -> Artefact:
         },
         notes=(
             f"It runs on {', '.join(PLATFORMS)}, computes in {config.model.dtype}, and takes any "
-            "number of images. Each new shape of `images` compiles anew: pad to one size.",
+            "number of images. Each new shape of `images` is compiled: pad to one size.",
             f"An image has 1 to {LARGEST} px a side, and is at most {program.MOST_ELONGATED} times "
             "as long as wide; others get `count` -1.",
             "The pixels of an image are resized to the same bits as pse_jax's Python API does "
             "without OpenCV; with the extra `fast`, which resizes with OpenCV, those of an image "
             "that is enlarged differ by at most one level.",
-            f"It was written by jaxlib {version}, which goes on reading it. JAX promises that "
+            f"It was written by jaxlib {version}, which will always read it. JAX promises that "
             f"releases up to six months newer read it too: until {until} if that version was the "
             f"newest when this was written, and less long if not ({POLICY}). For a later JAX, make "
-            "it anew by the command below.",
+            "it again with the command below.",
             "Read no such file from a source that you do not trust: it is a program.",
         ),
         example=EXAMPLE,

@@ -108,10 +108,10 @@ def _parser() -> flags.Parser:
 
 
 def _say_left_aside(listing: "Listing") -> None:
-    """Says what was in the folders and is no image by its name."""
+    """Says which files and folders in the folders were skipped."""
     for what, names in (
-        ("passed over, no image by its name", listing.others),
-        ("folder not looked into (--recursive does)", listing.folders),
+        ("skipped, not an image by its name", listing.others),
+        ("folder skipped (--recursive searches it)", listing.folders),
     ):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""

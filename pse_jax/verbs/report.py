@@ -1,4 +1,4 @@
-"""Makes report.html of a run anew: curves, detections, tables, data, times and configuration.
+"""Remakes the report.html of a run: curves, detections, tables, data, times and configuration.
 
 Training keeps the page up to date by itself; this is for runs that were trained before, copied, or
 evaluated again. The page is one file that opens offline.

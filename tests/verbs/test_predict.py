@@ -207,7 +207,7 @@ def test_two_hundred_hostile_images(root, tmp_path, capfd, monkeypatch):
         assert {"width", "height", "id", "path"} <= row.keys()
     assert failed["fifo.jpg"].endswith("it is a FIFO (named pipe), not a regular file")
     assert failed["missing.jpg"].endswith("No such file or directory")
-    assert failed["notes.jpg"] == "it is no image, or in a format that Pillow does not read"
+    assert failed["notes.jpg"] == "it is not an image, or in a format that Pillow does not read"
     assert failed[str(tmp_path / "empty")].startswith("this folder holds no images")
     bombs = [why for name, why in failed.items() if "of 65535 px" in name or "10^10 px" in name]
     assert len(bombs) == 2 and all(
@@ -217,7 +217,7 @@ def test_two_hundred_hostile_images(root, tmp_path, capfd, monkeypatch):
     lines = said.out.splitlines()
     assert len(lines) == len(expected) + 1 + 3 and "Traceback" not in said.err
     assert all(re.search(r"  failed: \S|\d+x\d+  ", line) for line in lines[1:-2])
-    assert "folder not looked into (--recursive does): " in said.err
+    assert "folder skipped (--recursive searches it): " in said.err
 
 
 def test_names_and_folders(tmp_path):

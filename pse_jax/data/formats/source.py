@@ -94,7 +94,7 @@ def stored_size(file: Path) -> tuple[tuple[int, int], int]:
         with open_regular(file) as stream, Image.open(stream) as image:
             return image.size, orientation_of(image)
     except OSError as error:
-        why = reason(error) if error.errno else "it is no image that can be read"
+        why = reason(error) if error.errno else "it is not an image that can be read"
         raise ImageError(f"{file}: {why}") from error
     except Exception as error:  # Pillow raises many kinds for broken files
         raise ImageError(f"{file}: {error}") from error

@@ -51,7 +51,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         why = " ".join(str(error).split())[:300]
         raise DataError(f"{file} is not valid YAML ({why}); correct it") from error
     if not isinstance(found, dict):
-        raise DataError(f"{file} is no mapping; it needs lines such as `names: [cat, dog]`")
+        raise DataError(f"{file} is not a mapping; it needs lines such as `names: [cat, dog]`")
     return found
 
 
