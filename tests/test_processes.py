@@ -275,7 +275,8 @@ def test_a_host_with_other_data_or_values_ends_all_at_once_and_says_in_what(cach
 
 def test_a_killed_process_is_named_by_the_other_at_once(cache, tmp_path):
     """Within the heartbeat, that is; process 0 and a mere hang: test_peers.py, and below."""
-    commands = several(cache, tmp_path, "--heartbeat=20")
+    sooner = ("--config.model.norm=frozen_bn", "--config.model.frozen_stages=5")  # compiled
+    commands = several(cache, tmp_path, "--heartbeat=20", *sooner)
     commands[0].wait_for("step 4/")
     commands[1].process.kill()
     killed = time.time()

@@ -37,14 +37,16 @@ def top_boxes(folder: str, truth: GroundTruth) -> dict[int, tuple[float, float, 
 
 
 def main(before: str, after: str, out: str) -> None:
+    """Counts, and draws."""
     truth = sources.open_split(Run(Path(after)).config().data, "val")
     first, second = top_boxes(before, truth), top_boxes(after, truth)
     both = sorted(first.keys() & second.keys())
-    gain = np.array([second[g][0] - first[g][0] for g in both])
+    ious = np.array([(first[g][0], second[g][0]) for g in both])
+    gain = ious[:, 1] - ious[:, 0]
     print(
-        f"{len(both)} objects: IoU of the best-scored box {np.mean([first[g][0] for g in both]):.3f} "
-        f"and {np.mean([second[g][0] for g in both]):.3f}; better on {np.sum(gain > 0)}, "
-        f"worse on {np.sum(gain < 0)}; by over 0.1: {np.sum(gain > 0.1)} and {np.sum(gain < -0.1)}"
+        f"{len(both)} objects: mean IoU of the best-scored box {ious[:, 0].mean():.3f} and "
+        f"{ious[:, 1].mean():.3f}; better on {np.sum(gain > 0)}, worse on {np.sum(gain < 0)}; by "
+        f"over 0.1: {np.sum(gain > 0.1)} and {np.sum(gain < -0.1)}"
     )
     cells = []
     chosen = [both[i] for i in np.argsort(-gain, kind="stable")[:COLUMNS]]
