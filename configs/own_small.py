@@ -2,7 +2,9 @@
 
     python train.py --config configs/own_small.py --config.data.root=DATA --workdir runs/own
 
-DATA is a folder in COCO's format, as `python -m pse_jax convert` writes it. On a GPU: own.py.
+DATA is a folder in COCO's format, as `python -m pse_jax convert` writes it. On a GPU: own.py. On
+BCCD's 292 photos it ends at AP 51 to 55 and AP50 87 to 90 (six runs, docs/tutorial.md), after about
+20 minutes on two CPU cores.
 """
 
 from pse_jax.config import Config, DataConfig
