@@ -137,7 +137,7 @@ def decode(content: bytes, name: str, size_hw: tuple[int, int], exif: str = "app
 def reason(error: Exception) -> str:
     """What an exception says, or its name if it says nothing."""
     if isinstance(error, UnidentifiedImageError):
-        return "it is no image, or in a format that Pillow does not read"
+        return "it is not an image, or in a format that Pillow does not read"
     if isinstance(error, Image.DecompressionBombError):  # over 178,956,970 px
         return f"{str(error).split(',')[0]}; make it smaller, or cut it into parts"
     return str(error) or type(error).__name__
