@@ -168,7 +168,7 @@ def test_a_picture_that_lies_on_its_side_is_turned_upright(detector, rng, tmp_pa
         (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
         (7, "not a int"),
         ("none.jpg", "none.jpg cannot be read: No such file"),
-        (__file__, "test_detector.py cannot be decoded: it is no image"),
+        (__file__, "test_detector.py cannot be decoded: it is not an image"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
