@@ -3,6 +3,8 @@
 import sys
 
 from pse_jax.__main__ import main
+from pse_jax.processes import pages
 
 if __name__ == "__main__":
+    pages.use_huge_pages()
     sys.exit(main(["train", *sys.argv[1:]]))

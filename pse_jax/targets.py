@@ -5,6 +5,7 @@ Dimensions: p locations, n box slots (padded; `valid` says which are real). Writ
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -42,27 +43,28 @@ def assign(
     the box cut to `center_radius` strides around its centre) and whose largest distance to an edge
     falls in the level's size range, both ends included. Equal areas: the first box.
     """
-    ltrb = boxes.boxes_to_distances(points_xy[:, None, :], boxes_xyxy[None, :, :])  # [p, n, 4]
+    # Every side is a [p, n] array of its own: XLA then makes one loop of all of this, where arrays
+    # [p, n, 4] would be written out and read again, several times.
+    x, y = points_xy[:, :1], points_xy[:, 1:]
+    x1, y1, x2, y2 = boxes_xyxy.T
+    sides = x - x1, y - y1, x2 - x, y2 - y  # of the whole box: left, top, right, bottom
 
     strides = jnp.asarray(STRIDES, jnp.float32)[levels]
-    inside_ltrb = ltrb
+    inner = sides
     if config.center_radius > 0:  # FCOS journal version: the box's centre region
-        centre = jnp.tile((boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2, (1, 2))  # [n, 4]
-        reach = config.center_radius * strides[:, None, None] * jnp.array([-1.0, -1.0, 1.0, 1.0])
-        region = centre[None] + reach  # [p, n, 4]
-        region = jnp.concatenate(
-            [
-                jnp.maximum(region[..., :2], boxes_xyxy[None, :, :2]),
-                jnp.minimum(region[..., 2:], boxes_xyxy[None, :, 2:]),
-            ],
-            axis=-1,
+        reach = config.center_radius * strides[:, None]
+        centre_x, centre_y = (x1 + x2) / 2, (y1 + y2) / 2
+        inner = (
+            x - jnp.maximum(centre_x - reach, x1),
+            y - jnp.maximum(centre_y - reach, y1),
+            jnp.minimum(centre_x + reach, x2) - x,
+            jnp.minimum(centre_y + reach, y2) - y,
         )
-        inside_ltrb = boxes.boxes_to_distances(points_xy[:, None, :], region)
-    inside = inside_ltrb.min(axis=-1) > 0
+    inside = functools.reduce(jnp.minimum, inner) > 0
 
     lower = jnp.asarray((-1.0, *config.size_bounds), jnp.float32)[levels][:, None]
     upper = jnp.asarray((*config.size_bounds, 1e8), jnp.float32)[levels][:, None]
-    largest = ltrb.max(axis=-1)
+    largest = functools.reduce(jnp.maximum, sides)
     in_range = (largest >= lower) & (largest <= upper)
 
     candidate = inside & in_range & valid[None, :]
