@@ -3,8 +3,8 @@
     python train.py --config configs/own_small.py --config.data.root=DATA --workdir runs/own
 
 DATA is a folder in COCO's format, as `python -m pse_jax convert` writes it. On a GPU: own.py. On
-BCCD's 292 photos it ends at AP 51 to 55 and AP50 87 to 90 (six runs, docs/tutorial.md), after about
-20 minutes on two CPU cores.
+BCCD's 292 photos it ends at AP 51 to 55 and AP50 87 to 90 (six runs, docs/tutorial.md), after 17
+minutes on two CPU cores.
 """
 
 from pse_jax.config import Config, DataConfig

@@ -1,4 +1,4 @@
-"""Memory in pages of 2 MB: XLA's scratch memory comes from the system anew in every step."""
+"""Memory in pages of 2 MB: on a CPU, XLA asks the system for its memory anew in every step."""
 
 import os
 import platform
@@ -10,11 +10,10 @@ SETTING = "glibc.malloc.hugetlb"
 def use_huge_pages() -> None:
     """Starts this program again, in the same process, with huge pages for all that it allocates.
 
-    On two CPU cores a training step of configs/own_small.py then takes 0.85 of the time
-    (docs/performance.md): a sixth of it went to handing out pages of 4 kB. The values are the same
-    bits. glibc reads the setting at its start only. Nothing happens without glibc, or where
-    GLIBC_TUNABLES names the setting already: GLIBC_TUNABLES=glibc.malloc.hugetlb=0 keeps pages
-    small.
+    A sixth of the processor time of a training step of configs/own_small.py went to handing out
+    pages of 4 kB (docs/performance.md). The values are the same bits. glibc reads the setting only
+    as a program starts. Nothing happens without glibc, or where GLIBC_TUNABLES names the setting
+    already: glibc.malloc.hugetlb=0 keeps pages small.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     if SETTING in tunables or platform.libc_ver()[0] != "glibc" or not sys.executable:
