@@ -1,14 +1,24 @@
-"""COCO's twelve numbers and the AP of every class, by pycocotools: the numbers of record."""
+"""COCO's twelve numbers and the AP of every class: pycocotools' numbers, the numbers of record.
+
+hotcoco, a program of the same arithmetic in Rust, computes the same bits in a small part of the
+time (benchmarks/coco_metric.py); it is used where it is installed: pip install "pse-jax[fast]".
+"""
 
 import contextlib
 import io
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pse_jax.evaluation.arrays import GroundTruth, Results
+
+try:
+    import hotcoco  # pyright: ignore[reportMissingImports]
+except ImportError:
+    hotcoco = None
 
 METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
 
@@ -20,19 +30,8 @@ def evaluate_coco(truth: GroundTruth, results: Results, *, areas: bool = True) -
     Annotation ids are renumbered from 1: pycocotools takes a match with an object whose id is 0 for
     no match. With `areas` off APS to ARL are NaN, for a quarter of the time.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco: Any = COCO()
-        coco.dataset = _instances(truth)
-        coco.createIndex()
-        evaluation = COCOeval(coco, _found(coco, results, truth), "bbox")
-        if not areas:
-            evaluation.params.areaRng = evaluation.params.areaRng[:1]
-            evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    # Axes: thresholds .5:.05:.95, recall levels 0:.01:1 (of the precision alone), classes, areas
-    # (all, small, medium, large), and 1, 10 or 100 detections per image and class.
-    precision, recall = (np.asarray(evaluation.eval[name]) for name in ("precision", "recall"))
+    curves = by_pycocotools if hotcoco is None else by_hotcoco
+    precision, recall = curves(truth, results, areas=areas)
     numbers: dict[str, Any] = dict.fromkeys(METRICS, float("nan"))
     numbers["AP"] = _mean(precision[:, :, :, 0, 2])
     numbers["AP50"] = _mean(precision[0, :, :, 0, 2])
@@ -45,6 +44,58 @@ def evaluate_coco(truth: GroundTruth, results: Results, *, areas: bool = True) -
     per_class = [_mean(precision[:, :, index, 0, 2]) for index in range(precision.shape[2])]
     names = truth.categories.unique_names
     return {**numbers, "per_class": dict(zip(names, per_class, strict=True))}
+
+
+Curves = tuple[Float[np.ndarray, "10 101 c s 3"], Float[np.ndarray, "10 c s 3"]]
+
+
+def by_pycocotools(truth: GroundTruth, results: Results, *, areas: bool = True) -> Curves:
+    """Interpolated precision and recall; -1 where there is no ground truth.
+
+    Axes: IoU thresholds .5:.05:.95, recall levels 0:.01:1 (of the precision alone), classes, s
+    areas (all, small, medium, large; without `areas` the first), and 1, 10 or 100 detections per
+    image and class.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco: Any = COCO()
+        coco.dataset = _instances(truth)
+        coco.createIndex()
+        evaluation = COCOeval(coco, _found(coco, results, truth), "bbox")
+        if not areas:
+            evaluation.params.areaRng = evaluation.params.areaRng[:1]
+            evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+
+
+def by_hotcoco(truth: GroundTruth, results: Results, *, areas: bool = True) -> Curves:
+    """The same arrays as `by_pycocotools`, to the last bit.
+
+    Images and categories have their numbers for ids here: a data set's own may be negative, which
+    hotcoco refuses, and the order of both is the same.
+    """
+    coco: Any = hotcoco
+    images = [{"id": i} for i in range(len(truth.image_ids))]
+    categories = [{"id": i, "name": name} for i, name in enumerate(truth.categories.unique_names)]
+    objects = coco.COCO.from_arrays(
+        images,
+        categories,
+        truth.image,
+        truth.category,
+        truth.boxes_xywh,
+        area=truth.area,
+        iscrowd=truth.crowd,
+    )
+    columns = (results.image, results.boxes_xywh, results.scores, results.category)
+    found = objects.load_res(np.column_stack(columns).astype(np.float64))
+    evaluation = coco.COCOeval(objects, found, "bbox")
+    if not areas:
+        evaluation.params.area_rng = evaluation.params.area_rng[:1]
+        evaluation.params.area_rng_lbl = evaluation.params.area_rng_lbl[:1]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """COCO's numbers are pycocotools', correlations SciPy's, and oracles do what they say."""
 
 import contextlib
+import dataclasses
 import io
 import math
 
@@ -14,7 +15,9 @@ from pycocotools.cocoeval import COCOeval
 from scipy import stats
 
 from pse_jax.data.coco import load_ground_truth, load_results
-from pse_jax.evaluation.coco import METRICS, evaluate_coco
+from pse_jax.evaluation import coco as coco_metrics
+from pse_jax.evaluation.arrays import Results
+from pse_jax.evaluation.coco import METRICS, by_hotcoco, by_pycocotools, evaluate_coco
 from pse_jax.evaluation.correlation import correlations
 from pse_jax.evaluation.matching import best_iou, match, overlaps
 from pse_jax.evaluation.oracles import with_iou_scores, with_transported_scores
@@ -50,6 +53,16 @@ def reference(truth, found) -> COCOeval:
     return evaluation
 
 
+@pytest.fixture(params=["pycocotools", "hotcoco"])
+def backend(request, monkeypatch):
+    """Each program that may compute the numbers."""
+    if request.param == "hotcoco":
+        pytest.importorskip("hotcoco")
+    else:
+        monkeypatch.setattr(coco_metrics, "hotcoco", None)
+
+
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("seed", range(5))
 def test_the_numbers_of_pycocotools(seed):
     truth, found = random_case(seed)
@@ -62,6 +75,7 @@ def test_the_numbers_of_pycocotools(seed):
         assert value == part[part > -1].mean()
 
 
+@pytest.mark.usefixtures("backend")
 def test_an_annotation_whose_id_is_0_counts(tmp_path):
     content = instances([{"image_id": 10, "category_id": 7, "bbox": [0, 0, 40, 40], "area": 1600}])
     assert content["annotations"][0]["id"] == 0
@@ -74,6 +88,7 @@ def test_an_annotation_whose_id_is_0_counts(tmp_path):
     assert math.isnan(numbers["per_class"]["class 2"])
 
 
+@pytest.mark.usefixtures("backend")
 def test_no_detections_score_nothing():
     content = instances([{"image_id": 10, "category_id": 7, "bbox": [0, 0, 40, 40], "area": 1600}])
     truth = load_ground_truth(content)
@@ -82,11 +97,48 @@ def test_no_detections_score_nothing():
     assert math.isnan(numbers["APL"])
 
 
+@pytest.mark.usefixtures("backend")
 def test_a_part_of_the_work():
     truth, found = random_case(1)
     whole, part = evaluate_coco(truth, found), evaluate_coco(truth, found, areas=False)
     assert part["AP"] == whole["AP"] and part["AR100"] == whole["AR100"]
     assert math.isnan(part["APS"]) and math.isnan(part["ARL"])
+
+
+CASES = {
+    "with equal scores": {"images": 12, "classes": 4},
+    "with distinct scores": {"images": 12, "classes": 4, "ties": False},
+    "of one image": {"images": 1, "classes": 1},
+}
+
+
+@pytest.mark.parametrize("areas", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_hotcoco_gives_the_same_bits(name, areas):
+    pytest.importorskip("hotcoco")
+    for seed in range(15):
+        truth, found = random_case(seed, **CASES[name])
+        ours = by_hotcoco(truth, found, areas=areas), by_pycocotools(truth, found, areas=areas)
+        for fast, record in zip(*ours, strict=True):
+            assert fast.shape == record.shape
+            np.testing.assert_array_equal(fast, record)
+
+
+def test_hotcoco_takes_any_ids_and_over_100_detections():
+    pytest.importorskip("hotcoco")
+    rng = np.random.default_rng(0)
+    truth, found = random_case(3, images=4)
+    truth = dataclasses.replace(truth, image_ids=np.array([-5, 0, 7, 2**40]))
+    n = 700  # more than COCO counts, on each of the images
+    found = Results(
+        "many",
+        rng.integers(0, 4, n),
+        rng.integers(0, 3, n),
+        np.repeat(found.boxes_xywh, 1 + n // len(found), axis=0)[:n] + rng.random((n, 4)),
+        rng.integers(1, 20, n) / 20,
+    )
+    for fast, record in zip(by_hotcoco(truth, found), by_pycocotools(truth, found), strict=True):
+        np.testing.assert_array_equal(fast, record)
 
 
 @pytest.mark.parametrize("seed", range(20))
