@@ -3,8 +3,8 @@
 import sys
 
 from pse_jax.__main__ import main
-from pse_jax.processes import pages
+from pse_jax.processes import huge_pages
 
 if __name__ == "__main__":
-    pages.use_huge_pages()
+    huge_pages.use()
     sys.exit(main(["train", *sys.argv[1:]]))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pse_jax import addresses
 from pse_jax.errors import ProcessError, UserError
-from pse_jax.processes import link, pages, peers, stopping
+from pse_jax.processes import huge_pages, link, peers, stopping
 
 VERBS = {
     "train": "train a detector, or resume a run",
@@ -71,5 +71,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    pages.use_huge_pages()
+    huge_pages.use()
     sys.exit(main())

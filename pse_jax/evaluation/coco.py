@@ -60,13 +60,7 @@ def by_pycocotools(truth: GroundTruth, results: Results, *, areas: bool = True) 
         coco: Any = COCO()
         coco.dataset = _instances(truth)
         coco.createIndex()
-        evaluation = COCOeval(coco, _found(coco, results, truth), "bbox")
-        if not areas:
-            evaluation.params.areaRng = evaluation.params.areaRng[:1]
-            evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+        return _curves(COCOeval(coco, _found(coco, results, truth), "bbox"), areas)
 
 
 def by_hotcoco(truth: GroundTruth, results: Results, *, areas: bool = True) -> Curves:
@@ -89,10 +83,14 @@ def by_hotcoco(truth: GroundTruth, results: Results, *, areas: bool = True) -> C
     )
     columns = (results.image, results.boxes_xywh, results.scores, results.category)
     found = objects.load_res(np.column_stack(columns).astype(np.float64))
-    evaluation = coco.COCOeval(objects, found, "bbox")
+    return _curves(coco.COCOeval(objects, found, "bbox"), areas)
+
+
+def _curves(evaluation: Any, areas: bool) -> Curves:
+    """Has either program's evaluation done: hotcoco answers to pycocotools' names."""
     if not areas:
-        evaluation.params.area_rng = evaluation.params.area_rng[:1]
-        evaluation.params.area_rng_lbl = evaluation.params.area_rng_lbl[:1]
+        evaluation.params.areaRng = evaluation.params.areaRng[:1]
+        evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
     evaluation.evaluate()
     evaluation.accumulate()
     return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])

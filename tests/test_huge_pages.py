@@ -14,9 +14,9 @@ SETTING = "glibc.malloc.hugetlb"
 PROGRAM = """
 import os, sys
 print("start", os.getpid())
-from pse_jax.processes import pages
+from pse_jax.processes import huge_pages
 sys.stdout.flush()
-pages.use_huge_pages()
+huge_pages.use()
 print("end", os.getpid(), os.environ.get("GLIBC_TUNABLES"), sys.argv[1:], sys.flags.optimize)
 """
 

@@ -7,7 +7,7 @@ import sys
 SETTING = "glibc.malloc.hugetlb"
 
 
-def use_huge_pages() -> None:
+def use() -> None:
     """Starts this program again, in the same process, with huge pages for all that it allocates.
 
     A sixth of the processor time of a training step of configs/own_small.py went to handing out

@@ -1,9 +1,9 @@
 """A training step on a CPU with memory in pages of 2 MB, as train.py asks for, and of 4 kB.
 
-    python benchmarks/pages.py --size 320x320 --batch 2
+    python benchmarks/huge_pages.py --size 320x320 --batch 2
 
 The step of train_step.py, in two processes in turn; the ratio is the time with small pages over
-that with huge ones. Linux and glibc only (pse_jax/processes/pages.py).
+that with huge ones. Linux and glibc only (pse_jax/processes/huge_pages.py).
 """
 
 import argparse
@@ -13,7 +13,7 @@ import statistics
 import sides
 import workload
 
-from pse_jax.processes.pages import SETTING
+from pse_jax.processes.huge_pages import SETTING
 
 ROUNDS = 5
 
