@@ -48,7 +48,7 @@ class Group:
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                bufsize=0,  # `communicate` does not return what `readline` has buffered
             )
             for i in range(count)
         ]
@@ -56,8 +56,8 @@ class Group:
 
     def until_ready(self, process):
         """What it printed before: another one may have ended all already."""
-        before = ""
-        while (line := process.stdout.readline()) not in ("ready\n", ""):
+        before = b""
+        while (line := process.stdout.readline()) not in (b"ready\n", b""):
             before += line
         return before
 
@@ -73,7 +73,7 @@ class Group:
         """Exit status and output of each."""
         outputs = [process.communicate(timeout=seconds)[0] for process in self.processes]
         return [
-            (process.returncode, before + output)
+            (process.returncode, (before + output).decode())
             for process, before, output in zip(self.processes, self.before, outputs, strict=True)
         ]
 

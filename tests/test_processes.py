@@ -62,7 +62,7 @@ class Command:
             env=environment(**more),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            bufsize=0,  # `communicate` does not return what `readline` has buffered
         )
         self.seen = ""
 
@@ -73,12 +73,12 @@ class Command:
         while text not in self.seen:
             line = stream.readline()
             assert line, self.seen
-            self.seen += line
+            self.seen += line.decode()
 
     def end(self) -> tuple[int, str]:
         """Waits for the end: exit status, and all that was printed."""
         output, _ = self.process.communicate(timeout=600)
-        return self.process.returncode, self.seen + output
+        return self.process.returncode, self.seen + output.decode()
 
     def steps(self) -> list[dict]:
         """What metrics.jsonl holds so far."""
@@ -91,12 +91,12 @@ class Command:
         while not condition():
             if self.process.poll() is not None or time.time() > deadline:
                 self.process.kill()
-                pytest.fail(self.process.communicate()[0])
+                pytest.fail(self.end()[1])
             time.sleep(0.02)
 
     def finish(self) -> str:
-        output, _ = self.process.communicate(timeout=600)
-        assert self.process.returncode == 0, output
+        status, output = self.end()
+        assert status == 0, output
         return output
 
     def parameters(self):
