@@ -156,13 +156,17 @@ def _task(work: str, options: argparse.Namespace, batches: list[int]) -> list[st
 def in_turn(
     sides: list[Side], block: str, rounds: int, seconds: float, limit: float
 ) -> list[float]:
-    """Median ms a step of each, of blocks that last about `seconds`; all are warm."""
+    """Median ms a step of each, of blocks that last about `seconds`; all are warm.
+
+    A step before each block is not counted: memory that lay idle meanwhile is slower to get, once.
+    """
     steps, times = [], [[] for _ in sides]
     for side in sides:
         one = side.run(block, 1, limit)["seconds"]
         steps.append(max(1, min(200, round(seconds / one))))
     for _ in range(rounds):
         for side, count, taken in zip(sides, steps, times, strict=True):
+            side.run(block, 1, limit)
             taken.append(side.run(block, count, limit)["seconds"] / count)
     return [statistics.median(taken) * 1e3 for taken in times]
 

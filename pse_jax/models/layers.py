@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from pse_jax.models import winograd
+
 # kaiming_uniform(a=1): U(±sqrt(3 / fan_in)), of the ResNet and the pyramid (fcos_core, fpn.py).
 kaiming_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 GROUP_EPSILON = 1e-5  # PyTorch's, added to the variance of a group
@@ -29,6 +31,8 @@ def product(
     if size == 1:
         # A matrix product: on CPU a 1x1 convolution's weight gradient takes 6 times as long.
         return x[:, ::stride, ::stride] @ kernel[0, 0]
+    if winograd.pays(x, kernel, stride):
+        return winograd.product(x, kernel)
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=LAYOUT
     )
