@@ -28,37 +28,56 @@ def plain_gradients(x, kernel, slope):
     return of_x[:, 1:-1, 1:-1], of_kernel
 
 
-@jax.jit
-def value_and_gradients(x, kernel, slope):
-    value, pull = jax.vjp(winograd.product, x, kernel)
-    return value, *pull(slope)
-
-
 def case(h, w, seed, batch=2, channels=3, outputs=4):
     rng = np.random.default_rng(seed)
     shapes = (batch, h, w, channels), (3, 3, channels, outputs), (batch, h, w, outputs)
     return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
+@jax.jit
+def value_and_gradients(x, kernel, slope):
+    value, pull = jax.vjp(winograd.product, x, kernel)
+    return value, *pull(slope)
+
+
+def exact(x, kernel, slope):
+    """The same in float64."""
+    x, kernel, slope = (a.astype(np.float64) for a in (x, kernel, slope))
+    return plain(x, kernel), *plain_gradients(x, kernel, slope)
+
+
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 6), (2, 2), (3, 4), (7, 5)])
 def test_values_and_gradients_of_any_size(h, w):
-    x, kernel, slope = case(h, w, seed=h)
-    exact = [a.astype(np.float64) for a in (x, kernel, slope)]
-    value, *gradients = value_and_gradients(x, kernel, slope)
-    np.testing.assert_allclose(value, plain(*exact[:2]), atol=2e-5)
-    for got, expected in zip(gradients, plain_gradients(*exact), strict=True):
+    arrays = case(h, w, seed=h)
+    for got, expected in zip(value_and_gradients(*arrays), exact(*arrays), strict=True):
         np.testing.assert_allclose(got, expected, atol=4e-5)
 
 
+@pytest.mark.parametrize(("h", "w"), [(1, 1), (4, 9), (6, 7)])
+def test_larger_tiles(h, w):
+    x, kernel, _ = case(h, w, seed=h)
+    got = winograd.convolve(jnp.asarray(x), jnp.asarray(kernel), winograd.F4)
+    np.testing.assert_allclose(got, plain(x.astype(np.float64), kernel), atol=2e-4)
+
+
 def test_error_at_the_width_of_the_heads():
-    x, kernel, slope = case(20, 20, 0, channels=256, outputs=256)
-    exact = [a.astype(np.float64) for a in (x, kernel, slope)]
-    for got, expected in zip(
-        value_and_gradients(x, kernel, slope),
-        (plain(*exact[:2]), *plain_gradients(*exact)),
-        strict=True,
-    ):
-        assert np.abs(got - expected).max() < 2e-6 * np.abs(expected).max()
+    arrays = case(20, 20, 0, channels=256, outputs=256)
+    both = list(zip(value_and_gradients(*arrays), exact(*arrays), strict=True))
+    for got, expected in both:
+        assert np.abs(got - expected).max() < 1.5e-6 * np.abs(expected).max()
+    value = both[0][1]
+    larger = winograd.convolve(*map(jnp.asarray, arrays[:2]), winograd.F4)
+    assert np.abs(larger - value).max() < 2e-5 * np.abs(value).max()
+
+
+@pytest.mark.parametrize(("side", "places"), [(40, 16), (64, 36)])
+def test_large_images_without_gradients_take_larger_tiles(side, places):
+    x = jax.ShapeDtypeStruct((1, side, side, 256), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, 256, 256), jnp.float32)
+    products = f"f32[{places},{(side // (2 if places == 16 else 4)) ** 2},256]"
+    assert products in str(jax.make_jaxpr(winograd.product)(x, kernel))
+    loss = lambda *args: winograd.product(*args).sum()  # noqa: E731
+    assert "f32[36," not in str(jax.make_jaxpr(jax.grad(loss, (0, 1)))(x, kernel))
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,56 @@
-"""3x3 convolutions with fewer multiplications, for CPUs: Winograd's F(2x2, 3x3).
+"""3x3 convolutions with fewer multiplications, for CPUs: Winograd's F(n x n, 3x3).
 
-Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), sec. 4.1: a tile of 2x2
-outputs is Y = A'[(G g G') * (B' d B)]A, of the 4x4 pixels d that it sees and the kernel g. Their
-product takes 16 multiplications for each pair of channels, not 36. Summed over channels it is
-sixteen plain matrix products, one for each place in a tile. Both gradients have the same form.
-Dimensions: b images, h rows, w columns, c channels.
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), sec. 4: a tile of n x n
+outputs is Y = A'[(G g G') * (B' d B)]A, of the t x t pixels d that it sees, t = n + 2, and the
+kernel g. Their product takes t² multiplications for each pair of channels, not 9n²: 16 and not 36,
+or 36 and not 144. Summed over channels it is t² plain matrix products, one for each place in a
+tile. Both gradients have the same form. Dimensions: b images, h rows, w columns, c channels.
 """
 
 import functools
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-INPUTS = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])  # B'
-KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])  # G
-OUTPUTS = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])  # A'
-# What each place takes of each tap, as G g G' does; places are columns before rows, as in _tiles.
-TAPS = np.einsum("ik,jl->jikl", KERNEL, KERNEL).reshape(16, 3, 3).astype(np.float32)
+
+class Form(NamedTuple):
+    """The matrices of F(n x n, 3x3)."""
+
+    inputs: np.ndarray  # B', t x t
+    kernel: np.ndarray  # G, t x 3
+    outputs: np.ndarray  # A', n x t
+
+    def taps(self) -> Float[np.ndarray, "p 3 3"]:
+        """What each place takes of each tap, as G g G' does; columns before rows, as in _tiles."""
+        taps = np.einsum("ik,jl->jikl", self.kernel, self.kernel)
+        return taps.reshape(-1, 3, 3).astype(np.float32)
+
+
+F2 = Form(
+    np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]),
+    np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2,
+    np.array([[1, 1, 1, 0], [0, 1, -1, -1]]),
+)
+F4 = Form(  # four times as inexact as the library's convolution, by the mean square
+    np.array(
+        [
+            [4, 0, -5, 0, 1, 0],
+            [0, -4, -4, 1, 1, 0],
+            [0, 4, -4, -1, 1, 0],
+            [0, -2, -1, 2, 1, 0],
+            [0, 2, -1, -2, 1, 0],
+            [0, 4, 0, -5, 0, 1],
+        ]
+    ),
+    np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24,
+    np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]),
+)
 CHANNELS, VALUES = 64, 50_000  # of an image: below these, the additions cost what is saved
+MANY_VALUES = 1_000_000  # of an image: from here on F4, where no gradient is asked for
 
 
 def pays(x: Float[Array, "b h w c"], kernel: Float[Array, "k k c c2"], stride: int) -> bool:
@@ -35,11 +66,14 @@ def product(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c c2"]
 ) -> Float[Array, "b h w c2"]:
     """`convolve` on a CPU, and elsewhere the library's convolution, which knows this by itself."""
-    return jax.lax.platform_dependent(x, kernel, cpu=convolve, default=_library)
+    form = F4 if math.prod(x.shape[1:]) >= MANY_VALUES else F2
+    ours = functools.partial(convolve, form=form)
+    return jax.lax.platform_dependent(x, kernel, cpu=ours, default=_library)
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return product(x, kernel), (x, kernel)
+    y = jax.lax.platform_dependent(x, kernel, cpu=convolve, default=_library)
+    return y, (x, kernel)
 
 
 def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
@@ -62,14 +96,18 @@ def _library(x: Array, kernel: Array) -> Array:
 
 
 def convolve(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c c2"]
+    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c c2"], form: Form = F2
 ) -> Float[Array, "b h w c2"]:
-    """The convolution at stride 1, padded by one; float32, within 1e-6 of the largest value."""
+    """The convolution at stride 1, padded by one, float32.
+
+    Within 1e-6 of the largest value by F2, 2e-5 by F4.
+    """
     b, h, w, _ = x.shape
-    places = _of_inputs(x) @ jnp.tensordot(TAPS, kernel, 2)
-    m = places.reshape(4, 4, b, (h + 1) // 2, (w + 1) // 2, -1)
-    rows = [_joined(_mixed(OUTPUTS, list(m[:, i])), axis=2) for i in range(4)]
-    return _joined(_mixed(OUTPUTS, rows), axis=1)[:, :h, :w]
+    n, t = form.outputs.shape
+    places = _of_inputs(x, form) @ jnp.tensordot(form.taps(), kernel, 2)
+    m = places.reshape(t, t, b, -(h // -n), -(w // -n), -1)
+    rows = [_joined(_mixed(form.outputs, list(m[:, i])), axis=2) for i in range(t)]
+    return _joined(_mixed(form.outputs, rows), axis=1)[:, :h, :w]
 
 
 def kernel_gradient(
@@ -78,35 +116,34 @@ def kernel_gradient(
     """The gradient by the kernel, of the gradient `slope` by the convolution's outputs."""
     _, h, w, _ = slope.shape
     slope = jnp.pad(slope, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)))
-    places = _of_inputs(x).swapaxes(1, 2) @ _tiles(OUTPUTS.T, slope)
-    return jnp.tensordot(TAPS, places, (0, 0))
+    places = _of_inputs(x, F2).swapaxes(1, 2) @ _tiles(F2.outputs.T, slope, 2)
+    return jnp.tensordot(F2.taps(), places, (0, 0))
 
 
-def _of_inputs(x: Float[Array, "b h w c"]) -> Float[Array, "16 tiles c"]:
-    """B' d B of every tile: two pixels apart, overlapping by two."""
+def _of_inputs(x: Float[Array, "b h w c"], form: Form) -> Float[Array, "p tiles c"]:
+    """B' d B of every tile: n pixels apart, overlapping by two."""
     _, h, w, _ = x.shape
-    return _tiles(INPUTS, jnp.pad(x, ((0, 0), (1, 1 + h % 2), (1, 1 + w % 2), (0, 0))))
+    n = len(form.outputs)
+    return _tiles(form.inputs, jnp.pad(x, ((0, 0), (1, 1 + -h % n), (1, 1 + -w % n), (0, 0))), n)
 
 
-def _tiles(matrix: np.ndarray, x: Float[Array, "b h w c"]) -> Float[Array, "16 tiles c"]:
-    """M d M' of every tile d of x, which is as large as the matrix M takes."""
-    rows = jnp.stack(_mixed(matrix, _steps(x, 1, matrix.shape[1])))
-    places = jnp.stack(_mixed(matrix, _steps(rows, 3, matrix.shape[1])))
-    return places.reshape(16, -1, x.shape[-1])
+def _tiles(matrix: np.ndarray, x: Float[Array, "b h w c"], n: int) -> Float[Array, "p tiles c"]:
+    """M d M' of every tile d of x, n pixels apart; a tile is as large as the matrix M takes."""
+    rows = jnp.stack(_mixed(matrix, _steps(x, 1, matrix.shape[1], n)))
+    places = jnp.stack(_mixed(matrix, _steps(rows, 3, matrix.shape[1], n)))
+    return places.reshape(len(matrix) ** 2, -1, x.shape[-1])
 
 
-def _steps(x: Array, axis: int, count: int) -> list[Array]:
-    """Every second value along an axis, from the first, the second and so on: equally many."""
+def _steps(x: Array, axis: int, count: int, n: int) -> list[Array]:
+    """Every n-th value along an axis, from the first, the second and so on: equally many."""
     size = x.shape[axis] - count + 1
-    return [jax.lax.slice_in_dim(x, k, k + size, 2, axis) for k in range(count)]
+    return [jax.lax.slice_in_dim(x, k, k + size, n, axis) for k in range(count)]
 
 
 def _mixed(matrix: np.ndarray, parts: list[Array]) -> list[Array]:
-    """The product of a matrix, of 1, 0 and -1, and the parts."""
+    """The product of a matrix and the parts."""
     return [
-        functools.reduce(
-            jnp.add, [sign * part for sign, part in zip(row, parts, strict=True) if sign]
-        )
+        functools.reduce(jnp.add, [by * part for by, part in zip(row, parts, strict=True) if by])
         for row in matrix.tolist()
     ]
 
