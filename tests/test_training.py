@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -28,9 +29,11 @@ from pse_jax.runs.evaluate import evaluate, evaluate_run
 from pse_jax.runs.folder import Run
 from pse_jax.runs.load import load_run
 from pse_jax.runs.lock import held
+from pse_jax.training import profile
 from pse_jax.training.loop import train
 from pse_jax.training.scalars import ScalarWriter
 from tests import tiny_run as tiny
+from tests.traces import traced
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +43,11 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(cache, tmp_path_factory):
-    """One whole run: its configuration, folder and returned numbers."""
+    """One whole run, two steps of it profiled: its configuration, folder and returned numbers."""
     config, folder = tiny.config(cache, report=True), tmp_path_factory.mktemp("run")
-    return config, folder, train(config, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile, "BEFORE", 2)
+        return config, folder, train(config, folder, profile=2)
 
 
 def parameters(folder):
@@ -51,6 +56,16 @@ def parameters(folder):
 
 def assert_same_bits(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y), a, b)
+
+
+def test_the_steps_asked_for_are_profiled_to_their_end(run):
+    _, folder, _ = run
+    steps, names = traced(folder / "profile")
+    assert steps == {3, 4}
+    assert any("fusion" in name for name in names)  # what the device did
+    log = (folder / "train.log").read_text()
+    assert f"profile: steps 3 to 4 are in {folder}" in log
+    assert re.search(r"compiled 1 of 1 in \d+s: 0\.\d+ GFLOP a step, 0\.\d+ GB on each device", log)
 
 
 def test_a_run_writes_all_that_it_promises(run):

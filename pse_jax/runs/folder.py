@@ -54,6 +54,7 @@ class Run:
         self.report = folder / "report.html"  # pictures of all this
         self.job_file = folder / "job.json"  # the command, devices and versions that train it
         self.times = folder / "times.json"  # seconds spent on each kind of work
+        self.profile = folder / "profile"  # traces of steps, of train.py --profile
         self.evaluations = folder / "evaluations"  # NAME/: of anything but the run as it is
         self.lock: Lock | RemoteLock | None = None  # on the main process, while it writes
         self.publisher: Publisher | None = None  # likewise, of a run at an address

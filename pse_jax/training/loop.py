@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,6 +30,8 @@ from pse_jax.runs.folder import Run
 from pse_jax.training import optimizer, resume
 from pse_jax.training.callbacks import Callback, Callbacks
 from pse_jax.training.clock import Clock
+from pse_jax.training.profile import Profile
+from pse_jax.training.programs import Programs
 from pse_jax.training.reporting import Reporter
 from pse_jax.training.run_page import RunPage
 from pse_jax.training.step import TrainState, create_state, make_train_step
@@ -44,6 +47,7 @@ def train(
     allow_change: Collection[str] = (),
     from_checkpoint: Place | None = None,
     callbacks: Sequence[Callback] = (),
+    profile: int = 0,
 ) -> dict[str, Any] | None:
     """Trains, or resumes the run in `folder`; returns the last evaluation's numbers.
 
@@ -55,6 +59,7 @@ def train(
         allow_change: fields in which `config` may differ from the run's.
         from_checkpoint: DIR/checkpoints/STEP of another run, the state that a new run starts from.
         callbacks: told of what happens, on the main process.
+        profile: steps of which a trace is written to the run's profile/, from its eleventh on.
 
     Raises:
         UserError: for whatever the user can fix; it is in the run's train.log as well.
@@ -72,7 +77,7 @@ def train(
         ):
             logger.info("%-11s %s", "job", job.description())
             told = Callbacks(callbacks if distributed.is_main() else ())
-            return _train(config, run, origin, allow_change, clock, told)
+            return _train(config, run, origin, allow_change, clock, told, profile)
 
 
 def _new_state(
@@ -113,6 +118,7 @@ def _train(
     allow_change: Collection[str],
     clock: Clock,
     callbacks: Callbacks,
+    profiled: int,
 ) -> dict[str, Any] | None:
     rows = distributed.local_rows(config.data.batch_size, config.train.accumulate)
     distributed.local_rows(config.inference.batch_size)
@@ -124,14 +130,15 @@ def _train(
     sgd = optimizer.create(optimizer.for_batch(config), config.model)
     saved = resume.saved_state(config, run, origin, model, categories, mesh)
     state, window = saved or (_new_state(config, model, sgd, mesh), [])
+    start = int(state.step)
+    profile = Profile(run.profile, start, total, profiled)
     if not saved:
         run.begin(config)  # a start that failed until here has left its error in the log alone
     checkpoints = Checkpoints(run, config.train.keep_checkpoints)
-    start = int(state.step)
     report = Reporter(config, run, train_set, plan, start, window, clock, callbacks)
     report.introduce(state.params, val_set)
     page = RunPage(run, report, train_set, val_set)
-    train_step = make_train_step(model, sgd, config, mesh)
+    train_step = Programs(make_train_step(model, sgd, config, mesh))
 
     def detector(step: int) -> Detector:
         canvases = plan.buckets.shapes_hw
@@ -181,7 +188,7 @@ def _train(
     )
     step, evaluated, numbers = start, None, None
     # The report closes first: it writes what it could not write before, even if the disk is full.
-    with contextlib.closing(checkpoints), contextlib.closing(report):
+    with contextlib.closing(profile), contextlib.closing(checkpoints), contextlib.closing(report):
         if origin:
             save(start)
         if is_due(start) and not resume.is_evaluated(run, start):
@@ -190,10 +197,12 @@ def _train(
         early = is_early_end(start)
         rest = () if early or start >= total else report.waited_for(incoming)
         for step, batch in enumerate(rest, start + 1):
-            with report.compiling(batch):
-                state, scalars = train_step(state, distributed.to_devices(batch, mesh))
+            batch = distributed.to_devices(batch, mesh)
+            with profile.step(step), report.compiling(batch, partial(train_step.cost, batch)):
+                state, scalars = train_step(state, batch)
             stopping.save_from_now_on(coordination.stop_all)
             report.step(step, scalars)
+            profile.stepped(step, scalars)
             if step % config.train.checkpoint_every == 0 or step == total:
                 save(step)
             if checkpoints.preempted(step):

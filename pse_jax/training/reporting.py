@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -83,8 +83,13 @@ class Reporter:
             yield batch
 
     @contextlib.contextmanager
-    def compiling(self, batch: dict[str, Any]) -> Iterator[None]:
-        """Around the dispatch of a step: says so if it compiles, for images of a new shape."""
+    def compiling(self, batch: dict[str, Any], cost: Callable[[], str]) -> Iterator[None]:
+        """Around the dispatch of a step: says so if it compiles, for images of a new shape.
+
+        Args:
+            batch: of the step.
+            cost: says, once it is compiled, what the step takes.
+        """
         shape = tuple(batch["image"].shape[1:3])
         if shape in self.compiled:
             yield
@@ -100,7 +105,7 @@ class Reporter:
         with self.clock.during("compile"):
             yield
         took = progress.duration(self.clock.seconds["compile"] - before)
-        logger.info("compiled %s in %s", number, took)
+        logger.info("compiled %s in %s: %s", number, took, cost())
 
     def step(self, step: int, scalars: dict[str, jax.Array]) -> None:
         """Keeps the metrics of a step; reports every `log_every` steps.

@@ -11,7 +11,7 @@ To train from a state of another run, in a new folder, by default with that run'
 import argparse
 import difflib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pse_jax.addresses import Place, absolute
@@ -43,11 +43,19 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--overfit",
-        type=_images,
+        type=_count("images"),
         metavar="N",
         help="train on N training images and evaluate on the same, without augmentation, for "
         f"{overfit.STEPS} steps (or --config.optimizer.steps), in runs/NAME_overfitN; says whether "
         "the set-up can learn at all, and exits with 1 if not (docs/training.md)",
+    )
+    parser.add_argument(
+        "--profile",
+        type=_count("steps"),
+        metavar="N",
+        default=0,
+        help="write a trace of N steps, from this session's eleventh on, to DIR/profile "
+        "(docs/performance.md)",
     )
     flags.add_processes(parser)
     options = flags.parse(parser, argv)
@@ -75,6 +83,7 @@ def main(argv: Sequence[str]) -> int:
             allow_change=allow_change,
             from_checkpoint=options.from_checkpoint,
             callbacks=[overfit.Verdict()] if options.overfit else [],
+            profile=options.profile,
         )
     if finished is None:
         stopping.say_how_to_resume()
@@ -83,10 +92,15 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _images(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of images, 1 or more")
-    return int(text)
+def _count(what: str) -> Callable[[str], int]:
+    """The argparse type of a number of `what`."""
+
+    def count(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {what}, 1 or more")
+        return int(text)
+
+    return count
 
 
 def newest(workdir: Place) -> str:

@@ -123,15 +123,15 @@ def test_compiling_is_said_with_the_time_of_the_last_one(report, hand, caplog):
     logging.getLogger("pse_jax").propagate = True
     with caplog.at_level(logging.INFO, "pse_jax"):
         for shape, seconds in ((64, 96), 12.0), ((64, 96), 0.0), ((96, 64), 30.0), ((64, 64), 1.0):
-            with report.compiling(batch(shape)):
+            with report.compiling(batch(shape), lambda: "8.1 GFLOP a step"):
                 hand.at += seconds
     assert [record.getMessage() for record in caplog.records] == [
         "compiling 1 of 3: the step for 96x64 images",
-        "compiled 1 of 3 in 12s",
+        "compiled 1 of 3 in 12s: 8.1 GFLOP a step",
         "compiling 2 of 3 (about 12s): the step for 64x96 images",
-        "compiled 2 of 3 in 30s",
+        "compiled 2 of 3 in 30s: 8.1 GFLOP a step",
         "compiling 3 of 3 (about 30s): the step for 64x64 images",
-        "compiled 3 of 3 in 1s",
+        "compiled 3 of 3 in 1s: 8.1 GFLOP a step",
     ]
     assert report.clock.seconds["compile"] == 43
 
