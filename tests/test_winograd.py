@@ -1,6 +1,7 @@
 """Winograd's convolution against sums written out in float64, and where it is used."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -103,3 +104,16 @@ def test_where_it_is_used(shape, size, outputs, stride, dtype, used):
 
     assert convolutions("cpu") == int(not used and size > 1)
     assert convolutions("cuda") == int(size > 1)  # its library does this by itself
+
+
+def test_an_exported_program_takes_any_number_of_images():
+    """One program for all platforms, as `python -m pse_jax export` writes."""
+    conv = layers.Conv(64, 3)
+    x, *_ = case(28, 28, 0, batch=3, channels=64)
+    x = jnp.asarray(x)
+    variables = conv.init(jax.random.key(0), x)
+    some = jax.ShapeDtypeStruct((jax.export.symbolic_shape("b")[0], 28, 28, 64), jnp.float32)
+    platforms = ("cpu", "cuda", "tpu")
+    function = jax.jit(lambda x: conv.apply(variables, x))
+    exported = jax.export.export(function, platforms=platforms)(some)
+    np.testing.assert_array_equal(exported.call(x), function(x))
