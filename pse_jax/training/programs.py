@@ -24,7 +24,7 @@ class Programs:
         return self.compiled[key](state, batch)
 
     def cost(self, batch: Batch) -> str:
-        """`81.2 GFLOP a step, 3.4 GB on each device`: the compiler's count, as far as it has one.
+        """`each device 81.2 GFLOP a step, 3.4 GB`: the compiler's count, as far as it has one.
 
         Args:
             batch: of a shape that is compiled.
@@ -36,8 +36,8 @@ class Programs:
         if memory := program.memory_analysis():
             needed = memory.argument_size_in_bytes + memory.output_size_in_bytes
             needed += memory.temp_size_in_bytes - memory.alias_size_in_bytes
-            parts.append(f"{needed / 1e9:.3g} GB on each device")
-        return ", ".join(parts) or "this backend does not say what it takes"
+            parts.append(f"{needed / 1e9:.3g} GB")
+        return f"each device {', '.join(parts) or 'does not say what it takes'}"
 
 
 def _shapes(batch: Batch) -> tuple[Any, ...]:

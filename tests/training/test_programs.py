@@ -21,5 +21,5 @@ def test_one_program_for_each_shape_and_its_cost():
         assert metrics["product"][0, 0] == len(batch["image"])
     assert traced == [(500, 500), (1000, 1000)] and state == 3
     # A product of n x n takes 2n³ operations, and reads and writes 8n² bytes.
-    assert programs.cost(small).startswith("0.25 GFLOP a step, 0.00")
-    assert programs.cost(large).startswith("2 GFLOP a step, 0.008 GB on each device")
+    assert programs.cost(small).startswith("each device 0.25 GFLOP a step, 0.00")
+    assert programs.cost(large).startswith("each device 2 GFLOP a step, 0.008")
