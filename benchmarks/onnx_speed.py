@@ -5,7 +5,8 @@
 Runs ResNet-50-FPN with random weights at 640x640 px and, with --workdir, the detector of a run, in
 turn with the same image under both, in one process whose processors are limited to the threads.
 Prints the medians and their ratio: the ratio is what counts, machines are noisy. CPU is processor
-time of all threads, which other programs on the machine disturb less.
+time of all threads, which other programs on the machine disturb less. With --plain XLA computes the
+same convolutions as the file has, not Winograd's form of them (pse_jax/models/winograd.py).
 """
 
 import argparse
@@ -108,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", help="a run's folder, measured too")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--plain", action="store_true", help="XLA without Winograd's form")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -118,7 +120,10 @@ def main() -> None:
 
     jax.config.update("jax_platforms", "cpu")
     import pse_jax
+    from pse_jax.models import winograd
 
+    if options.plain:
+        winograd.VALUES = float("inf")  # pyright: ignore[reportAttributeAccessIssue]
     rows = {}
     if options.workdir:
         detector = pse_jax.load(options.workdir)
