@@ -22,7 +22,7 @@ import sides
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = re.compile(rb"step 1/")
-COMPILED = re.compile(rb"compiled 1 of 1 in (\S+)")
+COMPILED = re.compile(rb"compiled 1 of 1 in (\S+):")
 CONFIGURATION = {
     "model.init_from": "",
     "data.source": "shapes",

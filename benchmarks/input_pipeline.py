@@ -72,13 +72,12 @@ def ours(config: Config) -> float:
 
 @contextlib.contextmanager
 def peer(python: str, folder: Path, workers: int) -> Iterator[subprocess.Popen[str]]:
-    """A process that answers every line with its images a second."""
+    """A process that answers every line with its images a second, and ends when there are none."""
     words = [python, "-c", PEER, str(folder), str(BATCH), str(workers)]
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         yield process
-        process.kill()
 
 
 def main() -> None:

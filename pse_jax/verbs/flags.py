@@ -9,7 +9,7 @@ import os
 import re
 import runpy
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -113,7 +113,9 @@ def add_processes(parser: Parser) -> None:
         ("--join-timeout", 300, "longest wait for other processes to start"),
     ):
         text = f"{help}; {default} s by default"
-        group.add_argument(flag, type=_seconds, metavar="SECONDS", default=default, help=text)
+        group.add_argument(
+            flag, type=count("seconds"), metavar="SECONDS", default=default, help=text
+        )
     text = "run as one process even where the environment (Slurm, MPI, ...) shows others"
     group.add_argument("--single-process", action="store_true", help=text)
 
@@ -124,10 +126,15 @@ def processes(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
 
-def _seconds(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 1 or more")
-    return int(text)
+def count(what: str) -> Callable[[str], int]:
+    """The argparse type of a number of `what`, 1 or more."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {what}, 1 or more")
+        return int(text)
+
+    return number
 
 
 def share(text: str) -> float:

@@ -11,7 +11,7 @@ To train from a state of another run, in a new folder, by default with that run'
 import argparse
 import difflib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pse_jax.addresses import Place, absolute
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--overfit",
-        type=_count("images"),
+        type=flags.count("images"),
         metavar="N",
         help="train on N training images and evaluate on the same, without augmentation, for "
         f"{overfit.STEPS} steps (or --config.optimizer.steps), in runs/NAME_overfitN; says whether "
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--profile",
-        type=_count("steps"),
+        type=flags.count("steps"),
         metavar="N",
         default=0,
         help="write a trace of N steps, from this session's eleventh on, to DIR/profile "
@@ -90,17 +90,6 @@ def main(argv: Sequence[str]) -> int:
     elif options.overfit:
         return 0 if overfit.learned(finished) else 1
     return 0
-
-
-def _count(what: str) -> Callable[[str], int]:
-    """The argparse type of a number of `what`."""
-
-    def count(text: str) -> int:
-        if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {what}, 1 or more")
-        return int(text)
-
-    return count
 
 
 def newest(workdir: Place) -> str:
