@@ -5,8 +5,8 @@
 Runs ResNet-50-FPN with random weights at 640x640 px and, with --workdir, the detector of a run, in
 turn with the same image under both, in one process whose processors are limited to the threads.
 Prints the medians and their ratio: the ratio is what counts, machines are noisy. CPU is processor
-time of all threads, which other programs on the machine disturb less. With --plain XLA computes the
-same convolutions as the file has, not Winograd's form of them (pse_jax/models/winograd.py).
+time of all threads, which other programs on the machine disturb less. With --plain neither has
+Winograd's form of the large convolutions (pse_jax/models/winograd.py, --onnx-for any).
 """
 
 import argparse
@@ -40,7 +40,9 @@ def medians(run: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[st
     }
 
 
-def compare(detector: Any, hw: tuple[int, int], threads: int, rounds: int) -> dict[str, Any]:
+def compare(
+    detector: Any, hw: tuple[int, int], threads: int, rounds: int, plain: bool
+) -> dict[str, Any]:
     """One detector under both, at one size of image."""
     import numpy as np
     import onnxruntime
@@ -48,7 +50,7 @@ def compare(detector: Any, hw: tuple[int, int], threads: int, rounds: int) -> di
     from pse_jax.export import onnx as export
 
     began = time.perf_counter()
-    model = export.build(detector)
+    model = export.build(detector, for_cpu=not plain)
     content = model.SerializeToString()
     made = time.perf_counter() - began
     options = onnxruntime.SessionOptions()
@@ -109,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", help="a run's folder, measured too")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--plain", action="store_true", help="XLA without Winograd's form")
+    parser.add_argument("--plain", action="store_true", help="neither with Winograd's form")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -129,9 +131,11 @@ def main() -> None:
         detector = pse_jax.load(options.workdir)
         side = detector.config.data.short_side
         rows[detector.config.name] = compare(
-            detector, (side, side), options.threads, 5 * options.rounds
+            detector, (side, side), options.threads, 5 * options.rounds, options.plain
         )
-    rows["resnet50"] = compare(resnet_50(), (640, 640), options.threads, options.rounds)
+    rows["resnet50"] = compare(
+        resnet_50(), (640, 640), options.threads, options.rounds, options.plain
+    )
     print(f"{'':18}{'nodes':>6}{'MB':>7}{'XLA ms':>9}{'ONNX ms':>9}{'ratio':>7}{'CPU ratio':>11}")
     for name, row in rows.items():
         xla, ort = row["xla"], row["onnxruntime"]

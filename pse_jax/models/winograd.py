@@ -25,9 +25,17 @@ class Form(NamedTuple):
     outputs: np.ndarray  # A', n x t
 
     def taps(self) -> Float[np.ndarray, "p 3 3"]:
-        """What each place takes of each tap, as G g G' does; columns before rows, as in _tiles."""
-        taps = np.einsum("ik,jl->jikl", self.kernel, self.kernel)
-        return taps.reshape(-1, 3, 3).astype(np.float32)
+        """What each place takes of each tap of the kernel, as G g G' does."""
+        return by_place(self.kernel)
+
+
+def by_place(matrix: np.ndarray) -> Float[np.ndarray, "p k k"]:
+    """What M x M' takes of each value of x [k, k], a plane for each of its places.
+
+    The places of a tile are counted column by column, as in _tiles.
+    """
+    taken = np.einsum("ik,jl->jikl", matrix, matrix)
+    return taken.reshape(-1, *taken.shape[2:]).astype(np.float32)
 
 
 F2 = Form(

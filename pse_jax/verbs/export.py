@@ -32,7 +32,11 @@ def main(argv: list[str]) -> int:
     add("--out", type=flags.place, required=True, metavar="DIR", help="folder to write")
     text = "stablehlo (the default), onnx, or both, with a comma"
     add("--format", type=formats_of, default=["stablehlo"], metavar="FORMAT", help=text)
+    text = "cpu (the default): fewer multiplications in large models; any: a node a convolution"
+    add("--onnx-for", choices=("cpu", "any"), help=text)
     options = flags.parse(parser, argv)
+    if options.onnx_for and "onnx" not in options.format:
+        parser.error("--onnx-for is of --format onnx; add that, or leave it out")
     if bool(options.workdir) == bool(options.detector):
         parser.error("give either --workdir, a run's folder, or --detector, a file or a name")
     for name in options.format:
@@ -46,7 +50,7 @@ def main(argv: list[str]) -> int:
     with staging.writing(options.out) as folder:
         bundle.check_folder(folder)
         detector = load(source, options.checkpoint, overrides=options.overrides)
-        artefacts = [make(name, detector) for name in options.format]
+        artefacts = [make(name, detector, options.onnx_for) for name in options.format]
         lines = bundle.write(
             detector,
             folder,
@@ -91,12 +95,12 @@ def evaluation_of(options: argparse.Namespace, step: int) -> dict[str, Any] | No
     return json.loads(read_regular(found)) if found else None
 
 
-def make(format: str, detector: "Detector") -> "Artefact":
-    """The model in one format."""
+def make(format: str, detector: "Detector", onnx_for: str | None) -> "Artefact":
+    """The model in one format; `onnx_for` is the option."""
     if format == "onnx":
         from pse_jax.export import onnx  # pyright: ignore[reportAttributeAccessIssue]
 
-        return onnx.make(detector)
+        return onnx.make(detector, for_cpu=onnx_for != "any")
     from pse_jax.export import stablehlo
 
     return stablehlo.make(detector)

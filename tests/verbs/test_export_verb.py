@@ -150,6 +150,7 @@ def test_folders_that_cannot_be_written_are_refused(tmp_path):
     [
         (["--workdir", "a", "--format", "onxx"], r"'onxx' is not one or more of stablehlo,onnx"),
         (["--workdir", "a", "--format", ""], "is not one or more of stablehlo,onnx"),
+        (["--workdir", "a", "--onnx-for", "any"], "--onnx-for is of --format onnx"),
         ([], "give either --workdir"),
         (["--workdir", "a", "--detector", "b"], "give either --workdir"),
     ],

@@ -25,6 +25,10 @@ TYPES = {
     "float32": TensorProto.FLOAT,
     "int32": TensorProto.INT32,
 }
+FOR_CPU = (
+    "It was made for CPUs: its large 3x3 convolutions are spelled out in nodes with fewer "
+    "multiplications. For a GPU or another runtime, export it with --onnx-for any: one node each."
+)
 EXAMPLE = """\
 import numpy as np, onnxruntime
 session = onnxruntime.InferenceSession("model.onnx")
@@ -34,8 +38,13 @@ print(boxes[:count], scores[:count], ids[:count])
 """
 
 
-def build(detector: Detector) -> onnx.ModelProto:
+def build(detector: Detector, *, for_cpu: bool = True) -> onnx.ModelProto:
     """The model of a detector, checked by onnx.checker.
+
+    Args:
+        detector: any.
+        for_cpu: large 3x3 convolutions with fewer multiplications (`export.onnx.winograd`), which
+            is faster on CPUs; otherwise each is a single node, for hardware that has its own way.
 
     Raises:
         UserError: if a category id does not fit in 32 bits.
@@ -50,7 +59,7 @@ def build(detector: Detector) -> onnx.ModelProto:
         canvas_hw = resize.canvas_hw(g, image_hw, config.data, detector.canvases_hw)
         pixels = resize.resize(g, "images", given_hw, image_hw, config.data.resize)
         canvas = _canvas(g, pixels, image_hw, canvas_hw, _mean_rgb(detector))
-    layers = Layers(g, config.model, variables)
+    layers = Layers(g, config.model, variables, for_cpu=for_cpu)
     with g.scope("backbone"):
         features = layers.backbone(canvas)
     with g.scope("fpn"):
@@ -141,14 +150,15 @@ def _model(g: Graph, detector: Detector) -> onnx.ModelProto:
     return model
 
 
-def make(detector: Detector) -> Artefact:
-    """The ONNX file of a detector.
+def make(detector: Detector, *, for_cpu: bool = True) -> Artefact:
+    """The ONNX file of a detector; `for_cpu` as in `build`.
 
     Raises:
         UserError: if a category id does not fit in 32 bits.
     """
-    model = build(detector)
+    model = build(detector, for_cpu=for_cpu)
     inputs, outputs = signature(detector)
+    spelled_out = any(node.op_type == "ConvTranspose" for node in model.graph.node)
     return Artefact(
         format="onnx",
         files={FILE: model.SerializeToString()},
@@ -165,7 +175,8 @@ def make(detector: Detector) -> Artefact:
             "that is enlarged differ by at most one level.",
             "The file says by itself what its classes are called: metadata `labels`, JSON, "
             "category id to name; also `thresholds`, of best F1 by id, `config` and `step`.",
-        ),
+        )
+        + (FOR_CPU,) * spelled_out,
         example=EXAMPLE,
     )
 

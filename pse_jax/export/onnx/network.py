@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pse_jax.config import ModelConfig
+from pse_jax.export.onnx import winograd
 from pse_jax.export.onnx.graph import Graph, Tensor, ints
 from pse_jax.models.layers import GROUP_EPSILON
 from pse_jax.models.resnet import BLOCKS
@@ -28,10 +29,19 @@ class Level:
 class Layers:
     """Adds the layers of one model to a graph, with its variables."""
 
-    def __init__(self, graph: Graph, config: ModelConfig, variables: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        config: ModelConfig,
+        variables: Mapping[str, Any],
+        *,
+        for_cpu: bool = False,
+    ) -> None:
         self.graph = graph
         self.config = config
         self.variables = variables
+        self.for_cpu = for_cpu  # large convolutions with fewer multiplications
+        self._places: dict[str, Tensor] = {}  # of kernels, by path: the levels share them
 
     def value(self, path: str, collection: str = "params") -> np.ndarray:
         """The variable at `backbone/stem/conv1/kernel`."""
@@ -52,6 +62,8 @@ class Layers:
             scale = self.value(f"{norm}/scale", "frozen")
             kernel = kernel * scale[:, None, None, None]
             offset = self.value(f"{norm}/bias", "frozen")
+        if self.for_cpu and winograd.pays(kernel, stride):
+            return self._winograd(x, path, kernel, offset)
         operands = [self.graph.constant(kernel, f"{path}/kernel")]
         if offset is not None:
             operands.append(self.graph.constant(offset, f"{path}/bias"))
@@ -60,6 +72,18 @@ class Layers:
             "Conv", x, *operands, kernel_shape=[size, size], strides=[stride, stride],
             pads=[size // 2] * 4,
         )  # fmt: skip
+
+    def _winograd(
+        self, x: Tensor, path: str, kernel: np.ndarray, offset: np.ndarray | None
+    ) -> Tensor:
+        """A 3x3 convolution of stride 1, as `export.onnx.winograd` computes it."""
+        if path not in self._places:
+            places = winograd.kernel_places(self.graph, kernel, f"{path}/kernel")
+            self._places[path] = places
+        x = winograd.conv(self.graph, x, self._places[path], kernel.shape[:2])
+        if offset is None:
+            return x
+        return self.graph("Add", x, self.graph.constant(offset[:, None, None], f"{path}/bias"))
 
     def _of_rgb(self, kernel: np.ndarray) -> np.ndarray:
         """The first kernel, for RGB pixels that are not yet divided by their deviation."""
