@@ -97,9 +97,10 @@ def calls(detector: Detector, batch: dict[str, Any]) -> sides.Block:
 
 
 def memory() -> dict[str, float]:
-    """GB that the program has needed at most, where the device says so."""
+    """GB that was needed at most: of the device, or of the system's memory on a CPU."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    return {"memory_gb": stats["peak_bytes_in_use"] / 1e9} if "peak_bytes_in_use" in stats else {}
+    peak = stats["peak_bytes_in_use"] / 1e9 if "peak_bytes_in_use" in stats else None
+    return {"memory_gb": sides.peak_memory_gb() if peak is None else peak}
 
 
 def peak_flops() -> float:
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--strides", choices=("msra", "torchvision"), default="msra")
     parser.add_argument("--cache", type=Path, help="folder of compiled programs")
+    parser.add_argument("--remat", action="store_true", help="compute activations twice")
     options = parser.parse_args()
     if options.cache:
         distributed.use_compilation_cache(options.cache)

@@ -22,6 +22,7 @@ def configuration(options: argparse.Namespace) -> Config:
     """coco_pse: the paper's, with strides where MSRA has them unless `--strides torchvision`."""
     config = coco_pse.get_config()
     config.model.dtype = options.dtype
+    config.model.remat = getattr(options, "remat", False)
     config.model.stride_in_1x1 = options.strides == "msra"
     config.optimizer.learning_rate = workload.LEARNING_RATE
     return config

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import queue
+import resource
 import signal
 import statistics
 import subprocess
@@ -137,6 +138,7 @@ def ours(
     """Our side, which imports what it needs; `variables` as for a Side."""
     more = ["--dtype", options.dtype, "--strides", options.strides]
     more += ["--cache", str(options.cache)] if options.cache else []
+    more += ["--remat"] if getattr(options, "remat", False) else []
     return Side("ours.py", *_task(work, options, batches), *more, variables=variables)
 
 
@@ -182,6 +184,12 @@ def limit_processors(threads: int) -> int:
     if threads:
         os.sched_setaffinity(0, allowed[:threads])
     return len(os.sched_getaffinity(0))
+
+
+def peak_memory_gb() -> float:
+    """What this process has had of the system's memory at most; of a GPU's, its library says."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def processor() -> str:

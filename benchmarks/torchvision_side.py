@@ -182,11 +182,16 @@ def calls(call: Callable[[], Any], describe: Callable[[Any], sides.Reply]) -> si
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
         reply = {"seconds": time.perf_counter() - began, **describe(last)}
-        if DEVICE.type == "cuda":
-            reply["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
-        return reply
+        return reply | memory()
 
     return block
+
+
+def memory() -> sides.Reply:
+    """GB that was needed at most: of the GPU, or of the system's memory on a CPU."""
+    on_gpu = DEVICE.type == "cuda"
+    peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else sides.peak_memory_gb()
+    return {"memory_gb": peak}
 
 
 def peak_flops() -> float:

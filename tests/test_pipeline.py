@@ -10,7 +10,7 @@ from coco_files import write
 from PIL import Image
 
 from pse_jax.config import DataConfig
-from pse_jax.data import coco
+from pse_jax.data import coco, transforms
 from pse_jax.data.augment import Augment, Change
 from pse_jax.data.pipeline import Row, batches, load_row
 from pse_jax.data.plan import EvalPlan, TrainPlan, choose_buckets
@@ -154,3 +154,15 @@ def test_boxes_land_where_their_pixels_are(tmp_path, flipped, change, size_wh, l
     seen = [xs[0], ys[0], xs[-1] + 1, ys[-1] + 1]
     np.testing.assert_allclose(row["boxes"][0], seen, atol=0.6)  # px: half of one, and rounding
     assert row["box_valid"].tolist() == [True] + [False] * 7
+
+
+@pytest.mark.parametrize("opencv", [True, False])
+def test_a_flip_mirrors_every_pixel(opencv, monkeypatch):
+    if opencv:
+        monkeypatch.setattr(transforms, "cv2", pytest.importorskip("cv2"))
+    else:
+        monkeypatch.setattr(transforms, "cv2", None)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 11, 3), np.uint8)
+    mirrored, boxes = transforms.flip(pixels, np.array([[1, 2, 4, 6]], np.float32))
+    np.testing.assert_array_equal(mirrored, pixels[:, ::-1])
+    assert boxes.tolist() == [[7, 2, 10, 6]]
