@@ -19,6 +19,7 @@ from pse_jax.data.transforms import resized_hw
 from pse_jax.points import ALIGNMENT
 
 logger = logging.getLogger(__name__)
+SOON, MANY = 100, 8  # steps that are looked at, and shapes, to compile them ahead
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,6 +216,11 @@ class TrainPlan:
         """All shapes that a batch may have, the largest first: each is compiled once."""
         shapes = {shape for scale in self.scales for shape in scale.shapes_hw}
         return sorted(shapes, key=lambda hw: (-hw[0] * hw[1], hw))
+
+    def soon(self, step: int) -> list[tuple[int, int]]:
+        """The shapes of the batches after `step`, as they come: of SOON steps, not over MANY."""
+        steps = range(step, min(step + SOON, len(self)))
+        return list(dict.fromkeys(self[s].shape_hw for s in steps))[:MANY]
 
     @property
     def largest(self) -> Buckets:

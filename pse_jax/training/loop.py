@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Collection, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -138,7 +137,7 @@ def _train(
     report = Reporter(config, run, train_set, plan, start, window, clock, callbacks)
     report.introduce(state.params, val_set)
     page = RunPage(run, report, train_set, val_set)
-    train_step = Programs(make_train_step(model, sgd, config, mesh))
+    train_step = Programs(make_train_step(model, sgd, config, mesh), plan.soon(start))
 
     def detector(step: int) -> Detector:
         canvases = plan.buckets.shapes_hw
@@ -188,7 +187,12 @@ def _train(
     )
     step, evaluated, numbers = start, None, None
     # The report closes first: it writes what it could not write before, even if the disk is full.
-    with contextlib.closing(profile), contextlib.closing(checkpoints), contextlib.closing(report):
+    with (
+        contextlib.closing(profile),
+        contextlib.closing(train_step),
+        contextlib.closing(checkpoints),
+        contextlib.closing(report),
+    ):
         if origin:
             save(start)
         if is_due(start) and not resume.is_evaluated(run, start):
@@ -198,7 +202,7 @@ def _train(
         rest = () if early or start >= total else report.waited_for(incoming)
         for step, batch in enumerate(rest, start + 1):
             batch = distributed.to_devices(batch, mesh)
-            with profile.step(step), report.compiling(batch, partial(train_step.cost, batch)):
+            with profile.step(step), report.compiling(batch, train_step):
                 state, scalars = train_step(state, batch)
             stopping.save_from_now_on(coordination.stop_all)
             report.step(step, scalars)

@@ -1,6 +1,13 @@
-"""The step, compiled once for each shape of batches, and what it costs."""
+"""The step, compiled for each shape of batches, and what it costs.
 
-from collections.abc import Callable
+While the first shape's program compiles, those of the shapes that come soon do too, in threads of
+their own: a run waits for the slowest and not for all of them one after the other.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -8,20 +15,36 @@ import jax
 from pse_jax.training.objective import Batch
 from pse_jax.training.step import Metrics
 
+Shape = tuple[int, int]  # height and width of a batch's images, px
+
 
 class Programs:
     """Calls the jitted step; knows the program of each shape."""
 
-    def __init__(self, step: Callable[[Any, Batch], tuple[Any, Metrics]]):
+    def __init__(self, step: Callable[[Any, Batch], tuple[Any, Metrics]], soon: Iterable[Shape]):
+        """Compiles nothing yet.
+
+        Args:
+            step: jitted, or something else that can be lowered.
+            soon: shapes to compile with the first, in this order; any other when it comes.
+        """
         self.step: Any = step
-        self.compiled: dict[tuple[Any, ...], jax.stages.Compiled] = {}
+        self.soon = list(soon)
+        self.programs: dict[Shape, Future[jax.stages.Compiled]] = {}
+        self.seconds: dict[Shape, float] = {}  # that each took to compile, the last one last
+        self.pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
 
     def __call__(self, state: Any, batch: Batch) -> tuple[Any, Metrics]:
-        """The step; compiles it if the batch has a new shape."""
-        key = _shapes(batch)
-        if key not in self.compiled:
-            self.compiled[key] = self.step.lower(state, batch).compile()
-        return self.compiled[key](state, batch)
+        """The step; waits for its program if need be."""
+        shape = shape_of(batch)
+        if shape not in self.programs:
+            self._begin(state, batch)
+        return self.programs[shape].result()(state, batch)
+
+    def is_ready(self, batch: Batch) -> bool:
+        """Whether the step of this batch need not wait for a compiler."""
+        program = self.programs.get(shape_of(batch))
+        return program is not None and program.done()
 
     def cost(self, batch: Batch) -> str:
         """`each device 81.2 GFLOP a step, 3.4 GB`: the compiler's count, as far as it has one.
@@ -29,7 +52,7 @@ class Programs:
         Args:
             batch: of a shape that is compiled.
         """
-        program, parts = self.compiled[_shapes(batch)], []
+        program, parts = self.programs[shape_of(batch)].result(), []
         flops = (program.cost_analysis() or {}).get("flops", 0.0)
         if flops > 0:
             parts.append(f"{flops / 1e9:.3g} GFLOP a step")
@@ -39,6 +62,36 @@ class Programs:
             parts.append(f"{needed / 1e9:.3g} GB")
         return f"each device {', '.join(parts) or 'does not say what it takes'}"
 
+    def close(self) -> None:
+        """Begins no more of those that wait for their turn."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
 
-def _shapes(batch: Batch) -> tuple[Any, ...]:
-    return tuple(sorted((name, value.shape) for name, value in batch.items()))
+    def _begin(self, state: Any, batch: Batch) -> None:
+        """Has the programs of this batch's shape and of all that come soon compiled."""
+        state, first = jax.tree.map(_described, (state, batch))
+        image = first["image"]
+        for shape in dict.fromkeys([shape_of(first), *self.soon]):
+            if shape not in self.programs:
+                sized = (image.shape[0], *shape, image.shape[3])
+                other = jax.ShapeDtypeStruct(sized, image.dtype, sharding=image.sharding)
+                work = self._compile, shape, state, {**first, "image": other}
+                self.programs[shape] = self.pool.submit(*work)
+
+    def _compile(self, shape: Shape, state: Any, batch: dict[str, Any]) -> jax.stages.Compiled:
+        began = time.perf_counter()
+        program = self.step.lower(state, batch).compile()
+        self.seconds[shape] = time.perf_counter() - began
+        return program
+
+
+def shape_of(batch: Mapping[str, Any]) -> Shape:
+    """That of a batch's images."""
+    _, height, width, _ = batch["image"].shape
+    return height, width
+
+
+def _described(array: jax.Array) -> jax.ShapeDtypeStruct:
+    """An array without its values: a step takes over the buffers of those it is given."""
+    return jax.ShapeDtypeStruct(
+        array.shape, array.dtype, sharding=array.sharding, weak_type=array.aval.weak_type
+    )

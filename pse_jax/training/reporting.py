@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from pse_jax.runs.folder import Run
 from pse_jax.training import bad_steps, introduction, optimizer
 from pse_jax.training.callbacks import Callbacks, RunInfo
 from pse_jax.training.clock import Clock, Times
+from pse_jax.training.programs import Programs, shape_of
 from pse_jax.training.scalars import ScalarWriter
 
 logger = logging.getLogger(__name__)
@@ -83,29 +84,29 @@ class Reporter:
             yield batch
 
     @contextlib.contextmanager
-    def compiling(self, batch: dict[str, Any], cost: Callable[[], str]) -> Iterator[None]:
-        """Around the dispatch of a step: says so if it compiles, for images of a new shape.
+    def compiling(self, batch: dict[str, Any], programs: Programs) -> Iterator[None]:
+        """Around the dispatch of a step: says so if it waits for a program of a new shape.
 
         Args:
             batch: of the step.
-            cost: says, once it is compiled, what the step takes.
+            programs: of the step, by shape.
         """
-        shape = tuple(batch["image"].shape[1:3])
+        shape = shape_of(batch)
         if shape in self.compiled:
             yield
             return
         self.compiled.add(shape)
-        self._wait()
         number = f"{len(self.compiled)} of {len(self.plan.shapes_hw)}"
-        about = self.clock.last["compile"]
-        guess = f" (about {progress.duration(about)})" if about else ""
-        logger.info("compiling %s%s: the step for %dx%d images", number, guess, *shape[::-1])
-        self.bar.set_postfix_str(f"compiling {number}{guess}")
-        before = self.clock.seconds["compile"]
+        if not programs.is_ready(batch):
+            self._wait()
+            about = list(programs.seconds.values())[-1:]
+            guess = "".join(f" (about {progress.duration(seconds)})" for seconds in about)
+            logger.info("compiling %s%s: the step for %dx%d images", number, guess, *shape[::-1])
+            self.bar.set_postfix_str(f"compiling {number}{guess}")
         with self.clock.during("compile"):
             yield
-        took = progress.duration(self.clock.seconds["compile"] - before)
-        logger.info("compiled %s in %s: %s", number, took, cost())
+        took, cost = progress.duration(programs.seconds[shape]), programs.cost(batch)
+        logger.info("compiled %s in %s: %s", number, took, cost)
 
     def step(self, step: int, scalars: dict[str, jax.Array]) -> None:
         """Keeps the metrics of a step; reports every `log_every` steps.
