@@ -55,6 +55,7 @@ def get_config() -> Config:
             buckets=3,
             batch_size=batch,
             threads=2,
+            cache_gb=0.2,  # all of them: decoding would take time of the same two cores
         ),
         inference=InferenceConfig(batch_size=50, top_k=300),
         train=TrainConfig(log_every=50, checkpoint_every=425, eval_every=0),

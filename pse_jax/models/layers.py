@@ -12,12 +12,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from pse_jax.models import winograd
+from pse_jax.models import kernel_gradient, winograd
 
 # kaiming_uniform(a=1): U(±sqrt(3 / fan_in)), of the ResNet and the pyramid (fcos_core, fpn.py).
 kaiming_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 GROUP_EPSILON = 1e-5  # PyTorch's, added to the variance of a group
-LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernels, outputs
 
 
 def product(
@@ -33,8 +32,10 @@ def product(
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     if winograd.pays(x, kernel, stride):
         return winograd.product(x, kernel)
+    if kernel_gradient.pays(x, kernel, stride):
+        return kernel_gradient.product(x, kernel)
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=LAYOUT
+        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=kernel_gradient.LAYOUT
     )
 
 

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from pse_jax.models.kernel_gradient import library
+
 
 class Form(NamedTuple):
     """The matrices of F(n x n, 3x3)."""
@@ -76,11 +78,11 @@ def product(
     """`convolve` on a CPU, and elsewhere the library's convolution, which knows this by itself."""
     form = F4 if math.prod(x.shape[1:]) >= MANY_VALUES else F2
     ours = functools.partial(convolve, form=form)
-    return jax.lax.platform_dependent(x, kernel, cpu=ours, default=_library)
+    return jax.lax.platform_dependent(x, kernel, cpu=ours, default=library)
 
 
 def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    y = jax.lax.platform_dependent(x, kernel, cpu=convolve, default=_library)
+    y = jax.lax.platform_dependent(x, kernel, cpu=convolve, default=library)
     return y, (x, kernel)
 
 
@@ -90,17 +92,12 @@ def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
         return convolve(slope, turned), kernel_gradient(x, slope)
 
     def elsewhere(x: Array, kernel: Array, slope: Array) -> tuple[Array, Array]:
-        return jax.vjp(_library, x, kernel)[1](slope)
+        return jax.vjp(library, x, kernel)[1](slope)
 
     return jax.lax.platform_dependent(*saved, slope, cpu=on_cpu, default=elsewhere)
 
 
 product.defvjp(_forward, _backward)
-
-
-def _library(x: Array, kernel: Array) -> Array:
-    layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1),) * 2, dimension_numbers=layout)
 
 
 def convolve(

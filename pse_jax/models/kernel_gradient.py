@@ -1,0 +1,68 @@
+"""3x3 convolutions whose gradient by the kernel is three products of matrices, for CPUs.
+
+XLA computes that gradient on CPUs as a convolution with a kernel as large as the image, which takes
+twice as long for the few channels and small images of configs/shapes_pse.py and own_small.py
+(benchmarks/layers.py). Larger ones have Winograd's form (winograd.py).
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernels, outputs
+CHANNELS, PIXELS = 16, 128  # of an image: with fewer, there is nothing to gain
+
+
+def pays(x: Float[Array, "b h w c"], kernel: Float[Array, "k k c c2"], stride: int) -> bool:
+    """Whether this is faster on a CPU, by the shape: 3x3, float32."""
+    _, h, w, _ = x.shape
+    if kernel.shape[:2] != (3, 3) or stride != 1 or x.dtype != jnp.float32:
+        return False
+    return min(kernel.shape[2:]) >= CHANNELS and h * w >= PIXELS
+
+
+@jax.custom_vjp
+def product(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c c2"]
+) -> Float[Array, "b h w c2"]:
+    """The library's convolution at stride 1, padded by one; on CPUs with a gradient of its own."""
+    return library(x, kernel)
+
+
+def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return library(x, kernel), (x, kernel)
+
+
+def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    (of_x,) = jax.linear_transpose(lambda x: library(x, kernel), x)(slope)
+    return of_x, jax.lax.platform_dependent(x, slope, cpu=by_rows, default=_by_library)
+
+
+product.defvjp(_forward, _backward)
+
+
+def library(x: Array, kernel: Array) -> Array:
+    """The library's convolution at stride 1, padded by one."""
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1),) * 2, dimension_numbers=LAYOUT)
+
+
+def by_rows(
+    x: Float[Array, "b h w c"], slope: Float[Array, "b h w c2"]
+) -> Float[Array, "3 3 c c2"]:
+    """The gradient by the kernel, of the gradient `slope` by the outputs.
+
+    A row of taps at a time: x, moved by that row, times three copies of the slope, each moved to
+    where its tap sees x.
+    """
+    (_, h, _, c), c2 = x.shape, slope.shape[3]
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    moved = [jnp.pad(slope, ((0, 0), (0, 0), (tap, 2 - tap), (0, 0))) for tap in range(3)]
+    slopes = jnp.concatenate(moved, axis=3).reshape(-1, 3 * c2)
+    rows = [x[:, tap : tap + h].reshape(-1, c).T @ slopes for tap in range(3)]
+    return jnp.stack(rows).reshape(3, c, 3, c2).swapaxes(1, 2)
+
+
+def _by_library(x: Array, slope: Array) -> Array:
+    kernel = jax.ShapeDtypeStruct((3, 3, x.shape[3], slope.shape[3]), x.dtype)
+    return jax.linear_transpose(lambda kernel: library(x, kernel), kernel)(slope)[0]
