@@ -1,11 +1,13 @@
-"""All rows of one GPU within a time budget: training, latency, throughput; the table comes last.
+"""All rows of one GPU within a time budget: training, an epoch from files, latency, throughput.
 
     python benchmarks/gpu.py [--peer-python PATH] [--budget 480] [--out FOLDER]
 
-Runs train_step.py and inference.py with one setting of the peer at a time, the most important
-first. Each is a process with a time limit of its own; what a cut-off one had written to its JSON
-file is kept, and a row for which no time is left is reported as such. To try it on a CPU:
---size 128x160 --train-batch 2 --detect-batch 2 --dtype float32 --settings default channels_last.
+Runs train_step.py and inference.py with one setting of the peer at a time, and end_to_end.py, the
+most important first; the table comes last. Each is a process with a time limit of its own; what a
+cut-off one had written to its JSON file is kept, and a row for which no time is left is reported as
+such. To try it on a CPU:
+--size 128x160 --train-batch 2 --detect-batch 2 --epoch-steps 4 --dtype float32
+--settings default channels_last.
 """
 
 import argparse
@@ -26,19 +28,22 @@ LEAST = 20.0  # seconds under which nothing is started
 
 def plan(options: argparse.Namespace) -> dict[str, list[str]]:
     """Name and command of each run, the most important first."""
-    shared = ["--size", options.size, "--dtype", options.dtype, "--peer-python"]
     # Our program of a size is compiled once, by the first run that needs it.
-    shared += [options.peer_python, "--cache", str(options.out / "cache")]
+    ours = ["--dtype", options.dtype, "--cache", str(options.out / "cache")]
+    shared = [*ours, "--size", options.size, "--peer-python", options.peer_python]
     work = {
         "train": ["train_step.py", "--batch", str(options.train_batch)],
         "latency": ["inference.py", "--batches", "1"],
         "throughput": ["inference.py", "--batches", str(options.detect_batch)],
     }
-    return {
-        f"{name}-{setting}": [*command, *shared, "--settings", setting]
+    best, *others = (
+        {f"{name}-{setting}": [*c, *shared, "--settings", setting] for name, c in work.items()}
         for setting in options.settings
-        for name, command in work.items()
-    }
+    )
+    short = min(map(int, options.size.split("x")))
+    epoch = ["end_to_end.py", "--batch", str(options.train_batch), "--short-side", str(short)]
+    epoch += ["--steps", str(options.epoch_steps), *ours]
+    return {**best, "epoch": epoch, **{k: c for rest in others for k, c in rest.items()}}
 
 
 def run(command: list[str], seconds: float) -> str:
@@ -103,6 +108,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--train-batch", type=int, default=16)
     parser.add_argument("--detect-batch", type=int, default=16)
+    parser.add_argument("--epoch-steps", type=int, default=40, help="of end_to_end.py")
     parser.add_argument("--settings", nargs="+", default=SETTINGS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

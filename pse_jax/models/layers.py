@@ -138,20 +138,24 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        b, h, w, c = x.shape
+        c = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones_init(), (c,))
         bias = self.param("bias", nn.initializers.zeros_init(), (c,))
+        return _group_norm(x.astype(jnp.float32), scale, bias, self.groups).astype(self.dtype)
 
-        def group_mean(per_pixel: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
-            per_channel = per_pixel.sum(axis=(1, 2)) / (h * w)
-            per_group = per_channel.reshape(b, self.groups, -1).mean(axis=-1)
-            return jnp.repeat(per_group, c // self.groups, axis=-1)[:, None, None, :]
 
-        x = x.astype(jnp.float32)
-        centred = x - group_mean(x)
-        variance = group_mean(jnp.square(centred))
-        factor = jax.lax.rsqrt(variance + GROUP_EPSILON) * scale
-        return (centred * factor + bias).astype(self.dtype)
+@partial(jax.jit, static_argnums=3)  # traced once a shape, which saves seconds
+def _group_norm(x: Array, scale: Array, bias: Array, groups: int) -> Float[Array, "b h w c"]:
+    b, h, w, c = x.shape
+
+    def group_mean(per_pixel: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 c"]:
+        per_channel = per_pixel.sum(axis=(1, 2)) / (h * w)
+        per_group = per_channel.reshape(b, groups, -1).mean(axis=-1)
+        return jnp.repeat(per_group, c // groups, axis=-1)[:, None, None, :]
+
+    centred = x - group_mean(x)
+    factor = jax.lax.rsqrt(group_mean(jnp.square(centred)) + GROUP_EPSILON) * scale
+    return centred * factor + bias
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:

@@ -7,9 +7,9 @@ or 36 and not 144. Summed over channels it is t² plain matrix products, one for
 tile. Both gradients have the same form. Dimensions: b images, h rows, w columns, c channels.
 """
 
+import dataclasses
 import functools
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ from jaxtyping import Array, Float
 from pse_jax.models.kernel_gradient import library
 
 
-class Form(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Form:
     """The matrices of F(n x n, 3x3)."""
 
     inputs: np.ndarray  # B', t x t
@@ -100,6 +101,7 @@ def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
 product.defvjp(_forward, _backward)
 
 
+@functools.partial(jax.jit, static_argnames="form")  # traced once a shape, which saves seconds
 def convolve(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c c2"], form: Form = F2
 ) -> Float[Array, "b h w c2"]:
@@ -115,6 +117,7 @@ def convolve(
     return _joined(_mixed(form.outputs, rows), axis=1)[:, :h, :w]
 
 
+@jax.jit
 def kernel_gradient(
     x: Float[Array, "b h w c"], slope: Float[Array, "b h w c2"]
 ) -> Float[Array, "3 3 c c2"]:

@@ -16,6 +16,7 @@ from pse_jax.training.objective import Batch
 from pse_jax.training.step import Metrics
 
 Shape = tuple[int, int]  # height and width of a batch's images, px
+CORES = 4  # of the host for each compiler: it has threads of its own, and two on two cores are slower
 
 
 class Programs:
@@ -32,7 +33,8 @@ class Programs:
         self.soon = list(soon)
         self.programs: dict[Shape, Future[jax.stages.Compiled]] = {}
         self.seconds: dict[Shape, float] = {}  # that each took to compile, the last one last
-        self.pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
+        workers = max(1, (os.cpu_count() or 1) // CORES)
+        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="compile")
 
     def __call__(self, state: Any, batch: Batch) -> tuple[Any, Metrics]:
         """The step; waits for its program if need be."""
