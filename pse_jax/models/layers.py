@@ -35,7 +35,11 @@ def product(
     if kernel_gradient.pays(x, kernel, stride):
         return kernel_gradient.product(x, kernel)
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=kernel_gradient.LAYOUT
+        x,
+        kernel,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        dimension_numbers=kernel_gradient.LAYOUT,
     )
 
 

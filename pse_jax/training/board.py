@@ -4,8 +4,9 @@ import contextlib
 import logging
 import os
 import struct
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,22 @@ def group_of(name: str, row: Mapping[str, object]) -> str:
     return "train" if "loss" in row else "eval"
 
 
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """Within, PyTorch looks as if it were not installed: tensorboardX takes seconds to import it.
+
+    It is for tensors, of which there are none here.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
 class Board:
     """Written at once, by this thread: tensorboardX's own hangs on a full disk.
 
@@ -33,6 +50,8 @@ class Board:
     """
 
     def __init__(self, folder: Path, start: int):
+        with _without_torch():
+            import tensorboardX  # noqa: F401
         self.folder, self.start = folder, start
         self.writer: EventsWriter | None = None  # opened by the first event, for the whole run
         self.opened = self.missing = 0

@@ -16,7 +16,9 @@ from pse_jax.training.objective import Batch
 from pse_jax.training.step import Metrics
 
 Shape = tuple[int, int]  # height and width of a batch's images, px
-CORES = 4  # of the host for each compiler: it has threads of its own, and two on two cores are slower
+CORES = (
+    4  # of the host for each compiler: it has threads of its own, and two on two cores are slower
+)
 
 
 class Programs:

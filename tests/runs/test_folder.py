@@ -249,6 +249,26 @@ def test_tensorboard_has_groups_pictures_and_text(tmp_path):
     assert text.tensor.string_val == [b"```json\n{}\n```"]
 
 
+def test_tensorboard_does_not_import_pytorch_and_leaves_it_as_it_was(tmp_path):
+    """That takes seconds. A package of this name stands in for it."""
+    (tmp_path / "torch.py").write_text("Tensor = 'imported'")
+    program = """
+import sys
+from pathlib import Path
+from pse_jax.training.board import Board
+board = Board(Path(sys.argv[1]), 0)
+board.add(1, {"loss": 0.5})
+assert "torch" not in sys.modules
+import torch
+assert torch.Tensor == "imported"
+Board(Path(sys.argv[1]), 1).add(2, {"loss": 0.5})
+assert sys.modules["torch"] is torch
+"""
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"}
+    words = [sys.executable, "-c", program, str(tmp_path / "events")]
+    subprocess.run(words, env=environment, check=True)
+
+
 def test_tensorboard_on_a_full_disk_neither_hangs_nor_ends_the_run(tmp_path, monkeypatch, caplog):
     from tensorboardX.record_writer import RecordWriter
 
