@@ -1,4 +1,4 @@
-"""The kernel gradient as three products of matrices against sums in float64, and where it is used."""
+"""The kernel gradient as three products against sums in float64, and where it is used."""
 
 import jax
 import jax.numpy as jnp

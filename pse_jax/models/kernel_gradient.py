@@ -1,8 +1,8 @@
 """3x3 convolutions whose gradient by the kernel is three products of matrices, for CPUs.
 
 XLA computes that gradient on CPUs as a convolution with a kernel as large as the image, which takes
-twice as long for the few channels and small images of configs/shapes_pse.py and own_small.py
-(benchmarks/layers.py). Larger ones have Winograd's form (winograd.py).
+twice as long for the few channels and small images of configs/shapes_pse.py and own_small.py.
+Larger ones have Winograd's form (winograd.py). On GPUs and TPUs all is the library's.
 """
 
 import jax
@@ -14,7 +14,7 @@ CHANNELS, PIXELS = 16, 128  # of an image: with fewer, there is nothing to gain
 
 
 def pays(x: Float[Array, "b h w c"], kernel: Float[Array, "k k c c2"], stride: int) -> bool:
-    """Whether this is faster on a CPU, by the shape: 3x3, float32."""
+    """Whether this is faster on a CPU, by the shape (benchmarks/layers.py): 3x3, not too small."""
     _, h, w, _ = x.shape
     if kernel.shape[:2] != (3, 3) or stride != 1 or x.dtype != jnp.float32:
         return False
@@ -42,9 +42,14 @@ def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
 product.defvjp(_forward, _backward)
 
 
-def library(x: Array, kernel: Array) -> Array:
-    """The library's convolution at stride 1, padded by one."""
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1),) * 2, dimension_numbers=LAYOUT)
+def library(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c c2"], stride: int = 1
+) -> Float[Array, "b h2 w2 c2"]:
+    """The library's convolution, padded by half the kernel on all sides."""
+    pad = len(kernel) // 2
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=LAYOUT
+    )
 
 
 def by_rows(
