@@ -86,7 +86,7 @@ def main() -> None:
     for side, c in ((80, 64), (40, 128), (40, 256), (20, 256), (10, 512)):
         args = random(2, side, side, c), random(3, 3, c, c)
         cases.append((f"3x3 conv, 2x{side}x{side}x{c}", winograd.product, flax_conv_3x3, args))
-    for b, h, w, c in ((16, 16, 12, 48), (16, 32, 24, 32), (4, 40, 52, 32)):
+    for b, h, w, c in ((16, 16, 12, 48), (16, 16, 16, 48)):
         args = random(b, h, w, c), random(3, 3, c, c)
         name = f"3x3 conv, {b}x{h}x{w}x{c}"
         cases.append((name, kernel_gradient.product, flax_conv_3x3, args))

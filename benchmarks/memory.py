@@ -5,8 +5,9 @@
         --settings default channels_last --threads 2
 
 The same steps as train_step.py's, a new process for each row. GB are the most that was needed: on a
-GPU what its allocator gave out, on a CPU the resident memory of the process, PyTorch or JAX itself
-and the compiler's included. model.remat computes activations twice, to keep fewer of them.
+GPU what its allocator gave out, on a CPU the resident memory of the process after its first step,
+with what PyTorch or JAX and its compiler keep. model.remat computes activations twice, to keep
+fewer of them.
 """
 
 import argparse

@@ -187,9 +187,17 @@ def limit_processors(threads: int) -> int:
 
 
 def peak_memory_gb() -> float:
-    """What this process has had of the system's memory at most; of a GPU's, its library says."""
+    """What this process had of the memory at most; since the last call, where Linux lets it.
+
+    So the first call's has compilers in it, and the next one's has not. A GPU's its library knows.
+    """
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes * (1 if sys.platform == "darwin" else 1024) / 1e9
+    peak = kilobytes * (1 if sys.platform == "darwin" else 1024) / 1e9
+    with contextlib.suppress(OSError, StopIteration):
+        status = Path("/proc/self/status").read_text().splitlines()
+        peak = int(next(s for s in status if s.startswith("VmHWM")).split()[1]) * 1024 / 1e9
+        Path("/proc/self/clear_refs").write_text("5")  # begins anew
+    return peak
 
 
 def processor() -> str:

@@ -2,7 +2,7 @@
 
     python train.py --config configs/shapes_pse.py
 
-About six minutes on 2 CPU cores. Expect AP 53.9, AP75 57.4, PCC 0.518 (seed 0, jax 0.10.2);
+About five minutes on 2 CPU cores. Expect AP 55.2, AP75 59.6, PCC 0.522 (seed 0, jax 0.10.2);
 another CPU rounds differently and differs by some tenths.
 """
 

@@ -27,12 +27,12 @@ def test_error_at_the_width_of_the_heads():
 @pytest.mark.parametrize(
     ("shape", "size", "outputs", "stride", "dtype", "used"),
     [
-        ((1, 16, 12, 48), 3, 48, 1, jnp.float32, True),
-        ((1, 8, 6, 48), 3, 48, 1, jnp.float32, False),  # too few pixels
-        ((1, 16, 12, 48), 3, 6, 1, jnp.float32, False),  # too few outputs
-        ((1, 16, 12, 48), 3, 48, 2, jnp.float32, False),
-        ((1, 16, 12, 48), 1, 48, 1, jnp.float32, False),
-        ((1, 16, 12, 48), 3, 48, 1, jnp.bfloat16, False),
+        ((16, 16, 12, 48), 3, 48, 1, jnp.float32, True),
+        ((8, 16, 12, 48), 3, 48, 1, jnp.float32, False),  # too few pixels
+        ((16, 16, 12, 48), 3, 6, 1, jnp.float32, False),  # too few outputs
+        ((16, 16, 12, 48), 3, 48, 2, jnp.float32, False),
+        ((16, 16, 12, 48), 1, 48, 1, jnp.float32, False),
+        ((16, 16, 12, 48), 3, 48, 1, jnp.bfloat16, False),
     ],
 )
 def test_where_it_is_used(shape, size, outputs, stride, dtype, used):

@@ -1,8 +1,8 @@
 """3x3 convolutions whose gradient by the kernel is three products of matrices, for CPUs.
 
 XLA computes that gradient on CPUs as a convolution with a kernel as large as the image, which takes
-twice as long for the few channels and small images of configs/shapes_pse.py and own_small.py.
-Larger ones have Winograd's form (winograd.py). On GPUs and TPUs all is the library's.
+twice as long for the few channels and small images of configs/shapes_pse.py. Larger ones have
+Winograd's form (winograd.py). On GPUs and TPUs all is the library's.
 """
 
 import jax
@@ -10,15 +10,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernels, outputs
-CHANNELS, PIXELS = 16, 128  # of an image: with fewer, there is nothing to gain
+CHANNELS, PIXELS = 48, 2_500  # of a batch: with fewer, there is little to gain
 
 
 def pays(x: Float[Array, "b h w c"], kernel: Float[Array, "k k c c2"], stride: int) -> bool:
     """Whether this is faster on a CPU, by the shape (benchmarks/layers.py): 3x3, not too small."""
-    _, h, w, _ = x.shape
+    b, h, w, _ = x.shape
     if kernel.shape[:2] != (3, 3) or stride != 1 or x.dtype != jnp.float32:
         return False
-    return min(kernel.shape[2:]) >= CHANNELS and h * w >= PIXELS
+    if not isinstance(b, int):  # of an exported program, which takes any batch and no gradient
+        return False
+    return min(kernel.shape[2:]) >= CHANNELS and b * h * w >= PIXELS
 
 
 @jax.custom_vjp
