@@ -2,8 +2,8 @@
 
     python train.py --config configs/shapes_fcos.py
 
-4 min 56 s on 2 CPU cores. Expect AP 51.0, AP75 54.1, PCC 0.506 (seed 0, jax 0.10.2); another CPU
-rounds otherwise and gave 51.5.
+About five minutes on 2 CPU cores. Expect AP 50.4, AP75 53.7, PCC 0.487 (seed 0, jax 0.10.2);
+another number of cores or version rounds differently: single runs gave 49.7 to 54.2.
 """
 
 from pse_jax.config import Config

@@ -2,8 +2,8 @@
 
     python train.py --config configs/shapes_pse.py
 
-About five minutes on 2 CPU cores. Expect AP 55.2, AP75 59.6, PCC 0.522 (seed 0, jax 0.10.2);
-another CPU rounds differently and differs by some tenths.
+About five minutes on 2 CPU cores. Expect AP 52.8, AP75 55.5, PCC 0.526 (seed 0, jax 0.10.2);
+another number of cores or version rounds differently: single runs gave up to 55.2.
 """
 
 from pse_jax.config import (
