@@ -1,7 +1,7 @@
 """The step, compiled for each shape of batches, and what it costs.
 
-While the first shape's program compiles, those of the shapes that come soon do too, in threads of
-their own: a run waits for the slowest and not for all of them one after the other.
+Behind the first shape's program, those of the shapes that come soon are compiled, in threads of
+their own: where the host has the processors, a run need not wait for one after the other.
 """
 
 import os
@@ -34,7 +34,7 @@ class Programs:
         self.step: Any = step
         self.soon = list(soon)
         self.programs: dict[Shape, Future[jax.stages.Compiled]] = {}
-        self.seconds: dict[Shape, float] = {}  # that each took to compile, the last one last
+        self.seconds: dict[Shape, float] = {}  # that each took
         workers = max(1, (os.cpu_count() or 1) // CORES)
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="compile")
 
@@ -49,6 +49,12 @@ class Programs:
         """Whether the step of this batch need not wait for a compiler."""
         program = self.programs.get(shape_of(batch))
         return program is not None and program.done()
+
+    @property
+    def last_seconds(self) -> float | None:
+        """What the latest of the finished programs took; None before there is one."""
+        done = [shape for shape, program in self.programs.items() if program.done()]
+        return self.seconds[done[-1]] if done else None
 
     def cost(self, batch: Batch) -> str:
         """`each device 81.2 GFLOP a step, 3.4 GB`: the compiler's count, as far as it has one.
@@ -71,20 +77,25 @@ class Programs:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, state: Any, batch: Batch) -> None:
-        """Has the programs of this batch's shape and of all that come soon compiled."""
+        """Has the programs of this batch's shape and of all that come soon compiled.
+
+        They are traced here, as JAX's settings may be those of this thread alone.
+        """
         state, first = jax.tree.map(_described, (state, batch))
         image = first["image"]
         for shape in dict.fromkeys([shape_of(first), *self.soon]):
             if shape not in self.programs:
+                began = time.perf_counter()
                 sized = (image.shape[0], *shape, image.shape[3])
                 other = jax.ShapeDtypeStruct(sized, image.dtype, sharding=image.sharding)
-                work = self._compile, shape, state, {**first, "image": other}
-                self.programs[shape] = self.pool.submit(*work)
+                lowered = self.step.lower(state, {**first, "image": other})
+                self.seconds[shape] = time.perf_counter() - began
+                self.programs[shape] = self.pool.submit(self._compile, shape, lowered)
 
-    def _compile(self, shape: Shape, state: Any, batch: dict[str, Any]) -> jax.stages.Compiled:
+    def _compile(self, shape: Shape, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
         began = time.perf_counter()
-        program = self.step.lower(state, batch).compile()
-        self.seconds[shape] = time.perf_counter() - began
+        program = lowered.compile()
+        self.seconds[shape] += time.perf_counter() - began
         return program
 
 

@@ -99,8 +99,8 @@ class Reporter:
         number = f"{len(self.compiled)} of {len(self.plan.shapes_hw)}"
         if not programs.is_ready(batch):
             self._wait()
-            about = list(programs.seconds.values())[-1:]
-            guess = "".join(f" (about {progress.duration(seconds)})" for seconds in about)
+            about = programs.last_seconds
+            guess = f" (about {progress.duration(about)})" if about else ""
             logger.info("compiling %s%s: the step for %dx%d images", number, guess, *shape[::-1])
             self.bar.set_postfix_str(f"compiling {number}{guess}")
         with self.clock.during("compile"):

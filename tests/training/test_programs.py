@@ -33,11 +33,37 @@ def test_what_comes_soon_is_compiled_with_the_first():
     programs.close()
 
 
-def test_an_error_reaches_the_step_that_needs_the_program():
+def test_what_cannot_be_traced_is_said_at_the_first_step():
     programs = Programs(step, [(9, 4)])
-    programs(jnp.int32(0), batch(4, 4))
     with pytest.raises(ValueError, match="nine is too high"):
-        programs(jnp.int32(0), batch(9, 4))
+        programs(jnp.int32(0), batch(4, 4))
+    programs.close()
+
+
+def test_what_cannot_be_compiled_is_said_by_the_step_that_needs_it(monkeypatch):
+    compile, calls = jax.stages.Lowered.compile, []
+
+    def once(lowered):
+        calls.append(lowered)
+        if len(calls) > 1:
+            raise MemoryError("there is no room for it")
+        return compile(lowered)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", once)
+    programs = Programs(step, [(8, 4)])
+    programs(jnp.int32(0), batch(4, 4))
+    with pytest.raises(MemoryError, match="no room"):
+        programs(jnp.int32(0), batch(8, 4))
+    programs.close()
+
+
+def test_the_settings_are_those_of_the_thread_that_calls():
+    exact = jax.jit(lambda state, batch: (state, {"y": batch["boxes"] @ batch["boxes"].T}))
+    with jax.default_matmul_precision("float32"):
+        programs = Programs(exact, [(8, 4)])
+        programs(jnp.int32(0), batch(4, 4))
+        text = programs.programs[8, 4].result(60).as_text()
+    assert text is not None and "operand_precision={highest,highest}" in text
     programs.close()
 
 
