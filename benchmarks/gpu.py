@@ -72,13 +72,13 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     )
     lines = [head]
     facts: dict[str, Any] = {}
+    peak = max((result.get("peak_tflops") or 0.0 for result in results.values()), default=0.0)
     for name, result in results.items():
         facts |= {
             key: value
             for key, value in result.items()
             if isinstance(value, str) and key not in ("command", "note")
         }
-        peak = result.get("peak_tflops") or 0.0
         for row in result.get("rows", ()):
             start = f"{row['question']:24}{row['side']:40}"
             if row["ms"] is None:
@@ -88,12 +88,11 @@ def table(results: dict[str, dict[str, Any]]) -> str:
             share = row["tflops"] / peak if peak else 0.0
             lines.append(
                 f"{start}{row['ms']:9.2f}{row['images_per_s']:8.1f}{row['tflops']:9.1f}"
-                f"{share:9.1%}{ratio}"
+                f"{share:9.1%}{ratio:7}  {row['note']}".rstrip()
             )
         if result["note"]:
             lines.append(f"{name}: {result['note']}")
-    peaks = [result["peak_tflops"] for result in results.values() if "peak_tflops" in result]
-    lines += [f"measured peak: {max(peaks, default=0.0):.1f} TFLOP/s; ratio: peer's time over ours"]
+    lines += [f"measured peak: {peak:.1f} TFLOP/s; ratio: peer's time over ours"]
     return "\n".join([*lines, *(f"{key}: {value}" for key, value in facts.items())])
 
 
