@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from pse_jax.models import kernel_gradient, winograd
+from pse_jax.models import by_rows, convolution, winograd
 
 # kaiming_uniform(a=1): U(±sqrt(3 / fan_in)), of the ResNet and the pyramid (fcos_core, fpn.py).
 kaiming_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
@@ -31,9 +31,9 @@ def product(
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     if winograd.pays(x, kernel, stride):
         return winograd.product(x, kernel)
-    if kernel_gradient.pays(x, kernel, stride):
-        return kernel_gradient.product(x, kernel)
-    return kernel_gradient.library(x, kernel, stride)
+    if by_rows.pays(x, kernel, stride):
+        return by_rows.product(x, kernel)
+    return convolution.library(x, kernel, stride)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

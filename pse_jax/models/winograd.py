@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pse_jax.models.kernel_gradient import library
+from pse_jax.models.convolution import is_plain, library
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,10 +26,6 @@ class Form:
     inputs: np.ndarray  # B', t x t
     kernel: np.ndarray  # G, t x 3
     outputs: np.ndarray  # A', n x t
-
-    def taps(self) -> Float[np.ndarray, "p 3 3"]:
-        """What each place takes of each tap of the kernel, as G g G' does."""
-        return by_place(self.kernel)
 
 
 def by_place(matrix: np.ndarray) -> Float[np.ndarray, "p k k"]:
@@ -67,9 +63,8 @@ MANY_VALUES = 1_000_000  # of an image: from here on F4, where no gradient is as
 def pays(x: Float[Array, "b h w c"], kernel: Float[Array, "k k c c2"], stride: int) -> bool:
     """Whether this is faster on a CPU, by the shape (benchmarks/layers.py): 3x3, many channels."""
     _, h, w, c = x.shape
-    if kernel.shape[:2] != (3, 3) or stride != 1 or x.dtype != jnp.float32:
-        return False
-    return min(kernel.shape[2:]) >= CHANNELS and h * w * c >= VALUES
+    large = min(kernel.shape[2:]) >= CHANNELS and h * w * c >= VALUES
+    return large and is_plain(x, kernel, stride)
 
 
 @jax.custom_vjp
@@ -111,7 +106,7 @@ def convolve(
     """
     b, h, w, _ = x.shape
     n, t = form.outputs.shape
-    places = _of_inputs(x, form) @ jnp.tensordot(form.taps(), kernel, 2)
+    places = _of_inputs(x, form) @ jnp.tensordot(by_place(form.kernel), kernel, 2)
     m = places.reshape(t, t, b, -(h // -n), -(w // -n), -1)
     rows = [_joined(_mixed(form.outputs, list(m[:, i])), axis=2) for i in range(t)]
     return _joined(_mixed(form.outputs, rows), axis=1)[:, :h, :w]
@@ -125,7 +120,7 @@ def kernel_gradient(
     _, h, w, _ = slope.shape
     slope = jnp.pad(slope, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)))
     places = _of_inputs(x, F2).swapaxes(1, 2) @ _tiles(F2.outputs.T, slope, 2)
-    return jnp.tensordot(F2.taps(), places, (0, 0))
+    return jnp.tensordot(by_place(F2.kernel), places, (0, 0))
 
 
 def _of_inputs(x: Float[Array, "b h w c"], form: Form) -> Float[Array, "p tiles c"]:

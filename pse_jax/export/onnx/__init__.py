@@ -9,16 +9,14 @@ from pse_jax.files import make_folder, write_whole
 __all__ = ["FILE", "build", "count_nodes", "make", "write"]
 
 
-def write(detector: Detector, folder: Path, *, for_cpu: bool = True) -> Path:
+def write(detector: Detector, folder: Path) -> Path:
     """Writes model.onnx alone into a folder, which is made, and returns its path.
-
-    `for_cpu` as in `build`.
 
     Raises:
         UserError: if a category id does not fit in 32 bits.
         WriteError: if it cannot be written.
     """
-    content = build(detector, for_cpu=for_cpu).SerializeToString()
+    content = build(detector).SerializeToString()
     make_folder(folder, "the folder of the exported model")
     write_whole(folder / FILE, content, "the ONNX model")
     return folder / FILE

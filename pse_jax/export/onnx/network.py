@@ -35,7 +35,7 @@ class Layers:
         config: ModelConfig,
         variables: Mapping[str, Any],
         *,
-        for_cpu: bool = False,
+        for_cpu: bool,
     ) -> None:
         self.graph = graph
         self.config = config

@@ -2,7 +2,7 @@
 
 The form of `pse_jax.models.winograd`, in operators that onnxruntime has fast kernels of: the tiles
 of a channel by a strided convolution of that channel alone, a matrix product for each place in a
-tile, and the outputs by a transposed convolution. Twelve small nodes or so, and no large constant:
+tile, and the outputs by a transposed convolution. Eighteen nodes, and no large constant:
 onnxruntime transforms the kernels when it loads the file.
 """
 
@@ -25,7 +25,7 @@ def kernel_places(graph: Graph, kernel: np.ndarray, name: str) -> Tensor:
 
     Computed by nodes, of the kernel [c2, c, 3, 3] that the file holds under this name.
     """
-    taps = F4.taps().reshape(-1, 9).T
+    taps = by_place(F4.kernel).reshape(-1, 9).T
     flat = graph("Reshape", graph.constant(kernel, name), ints(-1, 9))
     places = graph("Reshape", graph("MatMul", flat, taps), ints(*kernel.shape[:2], SEEN**2))
     return graph("Transpose", places, perm=[2, 0, 1])

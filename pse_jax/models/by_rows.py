@@ -9,18 +9,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")  # of images, kernels, outputs
+from pse_jax.models.convolution import is_plain, library
+
 CHANNELS, PIXELS = 48, 2_500  # of a batch: with fewer, there is little to gain
 
 
 def pays(x: Float[Array, "b h w c"], kernel: Float[Array, "k k c c2"], stride: int) -> bool:
-    """Whether this is faster on a CPU, by the shape (benchmarks/layers.py): 3x3, not too small."""
+    """Whether this is faster on a CPU, by the shape (benchmarks/layers.py)."""
     b, h, w, _ = x.shape
-    if kernel.shape[:2] != (3, 3) or stride != 1 or x.dtype != jnp.float32:
-        return False
     if not isinstance(b, int):  # of an exported program, which takes any batch and no gradient
         return False
-    return min(kernel.shape[2:]) >= CHANNELS and b * h * w >= PIXELS
+    many = min(kernel.shape[2:]) >= CHANNELS and b * h * w >= PIXELS
+    return many and is_plain(x, kernel, stride)
 
 
 @jax.custom_vjp
@@ -38,23 +38,13 @@ def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
 def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
     x, kernel = saved
     (of_x,) = jax.linear_transpose(lambda x: library(x, kernel), x)(slope)
-    return of_x, jax.lax.platform_dependent(x, slope, cpu=by_rows, default=_by_library)
+    return of_x, jax.lax.platform_dependent(x, slope, cpu=kernel_gradient, default=by_library)
 
 
 product.defvjp(_forward, _backward)
 
 
-def library(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c c2"], stride: int = 1
-) -> Float[Array, "b h2 w2 c2"]:
-    """The library's convolution, padded by half the kernel on all sides."""
-    pad = len(kernel) // 2
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=LAYOUT
-    )
-
-
-def by_rows(
+def kernel_gradient(
     x: Float[Array, "b h w c"], slope: Float[Array, "b h w c2"]
 ) -> Float[Array, "3 3 c c2"]:
     """The gradient by the kernel, of the gradient `slope` by the outputs.
@@ -70,6 +60,9 @@ def by_rows(
     return jnp.stack(rows).reshape(3, c, 3, c2).swapaxes(1, 2)
 
 
-def _by_library(x: Array, slope: Array) -> Array:
+def by_library(
+    x: Float[Array, "b h w c"], slope: Float[Array, "b h w c2"]
+) -> Float[Array, "3 3 c c2"]:
+    """The same, as the library's convolution is differentiated."""
     kernel = jax.ShapeDtypeStruct((3, 3, x.shape[3], slope.shape[3]), x.dtype)
     return jax.linear_transpose(lambda kernel: library(x, kernel), kernel)(slope)[0]

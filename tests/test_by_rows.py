@@ -5,21 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pse_jax.models import kernel_gradient, layers
+from pse_jax.models import by_rows, layers
 from tests.test_winograd import case, exact
 
 
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 6), (2, 2), (3, 4), (7, 5)])
 def test_values_and_gradients_of_any_size(h, w):
     x, kernel, slope = case(h, w, seed=h)
-    value, pull = jax.vjp(jax.jit(kernel_gradient.product), x, kernel)
+    value, pull = jax.vjp(jax.jit(by_rows.product), x, kernel)
     for got, expected in zip((value, *pull(slope)), exact(x, kernel, slope), strict=True):
         np.testing.assert_allclose(got, expected, atol=4e-5)
 
 
 def test_error_at_the_width_of_the_heads():
     x, _, slope = case(16, 12, 0, batch=16, channels=48, outputs=48)
-    got = jax.jit(kernel_gradient.by_rows)(x, slope)
+    got = jax.jit(by_rows.kernel_gradient)(x, slope)
     expected = exact(x, np.zeros((3, 3, 48, 48), np.float32), slope)[2]
     assert np.abs(got - expected).max() < 2e-6 * np.abs(expected).max()
 
