@@ -24,6 +24,7 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
+from pse_jax import processors
 from pse_jax.config import ShapesConfig
 from pse_jax.data.scene import draw_scene
 from pse_jax.data.things import CLASSES
@@ -179,7 +180,7 @@ def write_shapes(
     if target.exists():
         return target
     if workers is None:
-        workers = min(_cpu_count(), len(_jobs(config)) // IMAGES_PER_WORKER)
+        workers = min(processors.count(), len(_jobs(config)) // IMAGES_PER_WORKER)
     started = time.monotonic()
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
@@ -200,9 +201,3 @@ def write_shapes(
         shutil.rmtree(partial, ignore_errors=True)
     print(f"shapes: wrote {target} in {time.monotonic() - started:.1f} s", file=sys.stderr)
     return target
-
-
-def _cpu_count() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -87,6 +87,23 @@ def carry_over(state: tuple[Any, ...], like: tuple[Any, ...]) -> tuple[Any, ...]
     return (*like[:-1], state[-1])
 
 
+def clipping(most: float) -> optax.GradientTransformation:
+    """Scales all gradients so that their global norm is at most `most`; keeps no state.
+
+    By one factor. `optax.clip_by_global_norm` divides every element by the norm: a loop of its own
+    for each parameter, a tenth of the time that compiling a small step takes.
+    """
+
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        norm = optax.tree.norm(updates)
+        factor = jnp.where(norm > most, most / norm, 1.0)
+        return jax.tree.map(lambda slope: slope * factor, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 def create(config: OptimizerConfig, model: ModelConfig) -> optax.GradientTransformation:
     """Plain SGD: g ← g + decay·p; v ← momentum·v + g; p ← p - rate·v.
 
@@ -110,5 +127,5 @@ def create(config: OptimizerConfig, model: ModelConfig) -> optax.GradientTransfo
         "frozen": optax.set_to_zero(),
     }
     label: Callable = lambda params: labels(params, model)  # noqa: E731
-    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    clip = [clipping(config.clip_norm)] if config.clip_norm else []
     return optax.chain(*clip, optax.partition(groups, label))

@@ -4,7 +4,6 @@ Behind the first shape's program, those of the shapes that come soon are compile
 their own: where the host has the processors, a run need not wait for one after the other.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any
 
 import jax
 
+from pse_jax import processors
 from pse_jax.training.objective import Batch
 from pse_jax.training.step import Metrics
 
@@ -35,7 +35,7 @@ class Programs:
         self.soon = list(soon)
         self.programs: dict[Shape, Future[jax.stages.Compiled]] = {}
         self.seconds: dict[Shape, float] = {}  # that each took
-        workers = max(1, (os.cpu_count() or 1) // CORES)
+        workers = max(1, processors.count() // CORES)
         self.pool = ThreadPoolExecutor(workers, thread_name_prefix="compile")
 
     def __call__(self, state: Any, batch: Batch) -> tuple[Any, Metrics]:

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from pse_jax import progress
+from pse_jax import processors, progress
 from pse_jax.errors import ConfigError
 from pse_jax.experiments.sweep import launch, report, results
 from pse_jax.experiments.sweep.plan import Sweep, claim, load, plan
@@ -46,12 +46,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help=f"one more; the name {BASELINE} replaces the baseline; may be repeated",
     )
     add("--seeds", type=int, default=1, help="runs of each variant (default 1)")
+    add("--jobs", type=int, default=1, help="runs at a time, sharing the processors (default 1)")
     add("--report-only", action="store_true", help="print the tables of what is there")
     options = flags.parse(parser, argv)
     if not (options.report_only or options.table or options.variant):
         parser.error(f"nothing to compare; give --table ({', '.join(TABLES)}, all) or --variant")
     if options.seeds < 1:
         parser.error(f"--seeds {options.seeds}: must be 1 or more")
+    most = processors.count()
+    if not 1 <= options.jobs <= most:
+        parser.error(f"--jobs {options.jobs}: must be 1 to {most}, the number of processors")
     return options
 
 
@@ -99,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
         with held(options.out, wait=True):
             whole = claim(sweep, options.out)
             start = launch.train_process(flags.absolute(options.config))
-            launch.run_all(sweep.trials(options.out), start)
+            launch.run_all(sweep.trials(options.out), start, options.jobs)
     except KeyboardInterrupt:
         _report(load(options.out), options.out)
         print("stopped; the same command resumes")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from detection_cases import random_case
 
+from pse_jax import processors
 from pse_jax.config import LossConfig, differences, to_dict
 from pse_jax.config_checks import override
 from pse_jax.data import sources
@@ -413,6 +414,53 @@ def test_a_stopped_sweep_lets_its_run_save(trainer):
         launch.run_all([trial], lambda *a: launch.train_process("c.py")(trial, stop))
     assert (trial.folder / "saved").exists() and not trial.exit_status.exists()
     assert results.outcome(trial).state == "unfinished" and results.outcome(trial).step == 4
+
+
+def test_two_runs_at_a_time_have_their_own_processors(base, tmp_path):
+    trials = make(base, ["pse", "pce"], seeds=1).trials(tmp_path)
+    both, stub, on = threading.Barrier(2, timeout=20), Stub(base), {}
+
+    def start(trial, report):
+        command = [sys.executable, "-c", "from pse_jax import processors as p; print(p.numbers())"]
+        on[trial.variant] = subprocess.run(command, capture_output=True, text=True).stdout
+        if len(on) < 3:
+            both.wait()
+        return stub(trial, report)
+
+    launch.run_all(trials, start, jobs=2)
+    assert len(stub.started) == 3 and all(read_numbers(trial) for trial in trials)
+    if mine := processors.numbers():
+        assert {on["baseline"].strip(), on["pse"].strip()} == {str(mine[::2]), str(mine[1::2])}
+        assert processors.numbers() == mine
+
+
+def test_of_two_runs_each_is_stopped_when_one_fails_to_begin(trainer, base, tmp_path):
+    """As by Ctrl-C, which reaches the thread that waits for both."""
+    trials = make(base, ["pse", "pce"], seeds=1).trials(tmp_path)
+    begun = threading.Event()
+
+    def start(trial, report):
+        if trial.variant == "pse":
+            assert begun.wait(20)
+            raise KeyboardInterrupt
+
+        def look(step):
+            begun.set()
+            report(step)
+
+        return launch.train_process("c.py")(trial, look)
+
+    with pytest.raises(KeyboardInterrupt):
+        launch.run_all(trials, start, jobs=2)
+    assert (trials[0].folder / "saved").exists() and not trials[0].exit_status.exists()
+    assert not trials[2].folder.exists()
+
+
+@pytest.mark.parametrize("jobs", [0, 10**6])
+def test_more_runs_at_a_time_than_processors_are_refused(jobs):
+    most = processors.count()
+    with pytest.raises(UserError, match=f"--jobs {jobs}: must be 1 to {most}, the number of proc"):
+        command.parse(["--table", "I", "--config", "f", "--out", "x", "--jobs", str(jobs)])
 
 
 def test_an_older_ranking_file_is_made_anew(base, tmp_path, monkeypatch):

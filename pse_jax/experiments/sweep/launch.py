@@ -1,4 +1,4 @@
-"""Runs the trials, one after the other, each as its own process of `python -m pse_jax train`.
+"""Runs the trials, one or a few at a time, each as its own process of `python -m pse_jax train`.
 
 A process of its own frees its memory, and takes nothing with it when it crashes. When the sweep is
 asked to stop (SIGTERM), it asks the process, which saves; resumed, the sweep resumes the trial.
@@ -6,15 +6,19 @@ asked to stop (SIGTERM), it asks the process, which saves; resumed, the sweep re
 
 import contextlib
 import logging
+import os
+import queue
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
-from pse_jax import progress
+from pse_jax import processors, progress
 from pse_jax.experiments.sweep.plan import Trial, read_numbers
 from pse_jax.files import make_folder, write_whole
 from pse_jax.runs.folder import Run, read_metrics
@@ -82,8 +86,13 @@ def last_step(trial: Trial) -> int:
     return rows[-1][0] if rows else 0
 
 
-def run_all(trials: list[Trial], start: Start) -> None:
+def run_all(trials: list[Trial], start: Start, jobs: int = 1) -> None:
     """Trains what is not finished; a trial that fails is noted, and the next one begins.
+
+    Args:
+        trials: in the order in which they begin.
+        start: trains one.
+        jobs: how many at a time. Of several, each has its own share of the processors (on Linux).
 
     Raises:
         ConfigError: if a finished trial has another configuration.
@@ -91,27 +100,78 @@ def run_all(trials: list[Trial], start: Start) -> None:
     left = [trial for trial in trials if read_numbers(trial) is None]
     if len(left) < len(trials):
         logger.info("%d of %d runs are already finished", len(trials) - len(left), len(trials))
-    began = time.perf_counter()
     with progress.bar(sum(trial.config.optimizer.steps for trial in left), "sweep") as bar:
-        for number, trial in enumerate(left, 1):
-            which = f"{number}/{len(left)}: {trial}"
-            bar.set_description(which)
-            logger.info("run %s, in %s", which, trial.folder)
-            outcome = _run_one(trial, start, bar)
-            eta = (time.perf_counter() - began) / number * (len(left) - number)
-            logger.info("run %s, %s; eta %s", which, outcome, progress.duration(eta))
+        runs = _Runs(start, bar, len(left))
+        workers = ThreadPoolExecutor(jobs, "run", _settle, (_shares(jobs),))
+        try:
+            for future in [workers.submit(runs.run, n, trial) for n, trial in enumerate(left, 1)]:
+                future.result()
+        finally:  # of all, or at Ctrl-C, which arrives here alone
+            runs.stopping.set()
+            workers.shutdown(cancel_futures=True)
 
 
-def _run_one(trial: Trial, start: Start, bar: tqdm) -> str:
-    """Trains one; returns how it went, in words."""
-    before, since = bar.n, time.perf_counter()
-    make_folder(trial.folder, "the folder of a run")
-    trial.exit_status.unlink(missing_ok=True)
-    status = start(trial, lambda step: bar.update(before + step - bar.n))
-    write_whole(trial.exit_status, f"{status}\n", "the exit status of a run")
-    bar.update(before + trial.config.optimizer.steps - bar.n)
-    numbers = read_numbers(trial)
-    if numbers is None:
-        return f"FAILED with exit status {status}, see {trial.output}"
-    ap = "-" if numbers["AP"] is None else f"{100 * numbers['AP']:.1f}"
-    return f"AP {ap} in {progress.duration(time.perf_counter() - since)}"
+class _Runs:
+    """What the threads that each wait for a run have in common."""
+
+    def __init__(self, start: Start, bar: tqdm, count: int):
+        self.start, self.bar, self.count = start, bar, count
+        self.stopping = threading.Event()
+        self.lock = threading.Lock()
+        self.began, self.ended = time.perf_counter(), 0
+
+    def run(self, number: int, trial: Trial) -> None:
+        """Trains one and logs how it went."""
+        if self.stopping.is_set():
+            return
+        which = f"{number}/{self.count}: {trial}"
+        self.bar.set_description(which)
+        logger.info("run %s, in %s", which, trial.folder)
+        try:
+            outcome = self._train(trial)
+        except BaseException:
+            self.stopping.set()
+            raise
+        with self.lock:
+            self.ended += 1
+            eta = (time.perf_counter() - self.began) / self.ended * (self.count - self.ended)
+        logger.info("run %s, %s; eta %s", which, outcome, progress.duration(eta))
+
+    def _train(self, trial: Trial) -> str:
+        """Returns how it went, in words."""
+        since, seen = time.perf_counter(), 0
+
+        def report(step: int) -> None:
+            nonlocal seen
+            if self.stopping.is_set():
+                raise KeyboardInterrupt
+            with self.lock:
+                self.bar.update(step - seen)
+            seen = step
+
+        make_folder(trial.folder, "the folder of a run")
+        trial.exit_status.unlink(missing_ok=True)
+        status = self.start(trial, report)
+        write_whole(trial.exit_status, f"{status}\n", "the exit status of a run")
+        with self.lock:
+            self.bar.update(trial.config.optimizer.steps - seen)
+        numbers = read_numbers(trial)
+        if numbers is None:
+            return f"FAILED with exit status {status}, see {trial.output}"
+        ap = "-" if numbers["AP"] is None else f"{100 * numbers['AP']:.1f}"
+        return f"AP {ap} in {progress.duration(time.perf_counter() - since)}"
+
+
+def _shares(jobs: int) -> queue.SimpleQueue[set[int]]:
+    """The processors of each job, as equal as can be; none where there is nothing to share."""
+    shares: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
+    if jobs > 1 and (numbers := processors.numbers()):
+        for job in range(jobs):
+            shares.put(set(numbers[job::jobs]))
+    return shares
+
+
+def _settle(shares: queue.SimpleQueue[set[int]]) -> None:
+    """Keeps this thread, and so the processes that it starts, on a share of the processors."""
+    with contextlib.suppress(queue.Empty):
+        os.sched_setaffinity(0, shares.get_nowait())
