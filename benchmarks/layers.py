@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pse_jax.models import by_rows, winograd
+from pse_jax.models import by_rows, convolution, space_to_depth, winograd
 from pse_jax.models.layers import Conv, GroupNorm, max_pool
 
 REPEATS = 15
@@ -23,6 +23,20 @@ REPEATS = 15
 def gradient(function: Callable) -> Callable:
     """The jitted gradient of the sum of squares with respect to every argument."""
     return jax.jit(jax.grad(lambda *args: jnp.square(function(*args)).sum(), argnums=(0, 1)))
+
+
+def stem_gradient(function: Callable) -> Callable:
+    """The jitted gradient of a stem by its kernel, from that by its outputs."""
+
+    def pull(x: jax.Array, kernel: jax.Array, slope: jax.Array) -> jax.Array:
+        return jax.vjp(lambda kernel: function(x, kernel), kernel)[1](slope)[0]
+
+    return jax.jit(pull)
+
+
+def by_library(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The library's stem."""
+    return convolution.library(x, kernel, 2)
 
 
 def medians(ours: Callable, theirs: Callable, *args: jax.Array) -> tuple[float, float]:
@@ -96,6 +110,12 @@ def main() -> None:
     for shape in ((16, 16, 12, 48), (16, 16, 16, 48)):
         a, b = medians(small, large, random(*shape), random(*shape))
         print(f"{'3x3 conv, ' + 'x'.join(map(str, shape)):<32}{a:>8.1f}{b:>8.1f}{b / a:>11.1f}")
+    for shape in ((8, 128, 128, 3), (4, 320, 416, 3)):  # the stems of shapes_pse and own_small
+        b, h, w, _ = shape
+        args = random(*shape), random(7, 7, 3, 16), random(b, h // 2, w // 2, 16)
+        both = [stem_gradient(space_to_depth.by_blocks), stem_gradient(by_library)]
+        a, b = medians(*both, *args)
+        print(f"{'7x7 conv, ' + 'x'.join(map(str, shape)):<32}{a:>8.1f}{b:>8.1f}{b / a:>11.1f}")
 
 
 if __name__ == "__main__":

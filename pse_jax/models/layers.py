@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from pse_jax.models import by_rows, convolution, winograd
+from pse_jax.models import by_rows, convolution, space_to_depth, winograd
 
 # kaiming_uniform(a=1): U(±sqrt(3 / fan_in)), of the ResNet and the pyramid (fcos_core, fpn.py).
 kaiming_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
@@ -33,6 +33,8 @@ def product(
         return winograd.product(x, kernel)
     if by_rows.pays(x, kernel, stride):
         return by_rows.product(x, kernel)
+    if space_to_depth.pays(x, kernel, stride):
+        return space_to_depth.product(x, kernel)
     return convolution.library(x, kernel, stride)
 
 
