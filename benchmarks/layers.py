@@ -8,6 +8,7 @@ Prints medians of alternating runs and their ratio: the ratio is what counts, ma
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -39,7 +40,7 @@ def by_library(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return convolution.library(x, kernel, 2)
 
 
-def medians(ours: Callable, theirs: Callable, *args: jax.Array) -> tuple[float, float]:
+def medians(ours: Callable, theirs: Callable, *args: Any) -> tuple[float, float]:
     """Median milliseconds of each, run in turn after a warm-up."""
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(REPEATS + 2):
