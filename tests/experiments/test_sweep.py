@@ -1,6 +1,7 @@
 """The sweep: its tables against hand computation, and that it repeats nothing."""
 
 import csv
+import itertools
 import json
 import math
 import os
@@ -25,7 +26,14 @@ from pse_jax.evaluation import measure
 from pse_jax.evaluation.coco import METRICS
 from pse_jax.experiments.sweep import launch, report, results
 from pse_jax.experiments.sweep.plan import MAY_CHANGE, claim, load, plan, read_numbers
-from pse_jax.experiments.sweep.statistics import estimate, paired_difference
+from pse_jax.experiments.sweep.statistics import (
+    Estimate,
+    estimate,
+    holm,
+    paired_difference,
+    sign_flips,
+    t_test,
+)
 from pse_jax.experiments.sweep.variants import BASELINE, TABLES, VARIANTS
 from pse_jax.losses.table import ASSOCIATIONS, CLASSIFICATIONS, QUALITIES
 from pse_jax.runs import lock
@@ -270,6 +278,46 @@ def test_the_interval_covers_what_it_promises(rng):
     assert 930 <= held <= 970
 
 
+def test_sign_flips_by_counting(rng):
+    for n in (2, 3, 6):
+        values = rng.normal(0.4, 1, n)
+        means = [abs((values * signs).mean()) for signs in itertools.product((-1, 1), repeat=n)]
+        expected = np.mean([mean >= abs(values.mean()) - 1e-12 for mean in means])
+        assert sign_flips(list(values)) == pytest.approx(expected)
+    assert sign_flips([0.1, 0.2, 0.3, 0.4]) == 2 / 2**4
+    assert math.isnan(sign_flips([1.0])) and math.isnan(t_test([1.0]))
+    assert math.isnan(t_test([2.0, 2.0]))
+
+
+def test_the_t_test_agrees_with_its_interval(rng):
+    for _ in range(50):
+        values = dict(enumerate(rng.normal(0.5, 1, 5)))
+        e = estimate(values)
+        assert (t_test(list(values.values())) < 0.05) == (not e.low <= 0 <= e.high)
+
+
+def test_holm_by_hand():
+    # Sorted: 0.01 * 4, 0.02 * 3, 0.03 * 2 but not under the one before, 0.5 * 1.
+    found = holm([0.02, 0.5, math.nan, 0.01, 0.03])
+    assert found[:2] == [pytest.approx(0.06), pytest.approx(0.5)] and math.isnan(found[2])
+    assert found[3:] == [pytest.approx(0.04), pytest.approx(0.06)]
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "p", "words"),
+    [
+        (0.02, 0.01, 0.01, "higher"),
+        (-0.02, 0.01, 0.01, "lower"),
+        (0.02, 0.01, 0.06, "open"),  # not after the correction
+        (0.001, 0.003, 0.6, "the same within 0.5"),
+        (0.003, 0.003, 0.06, "open"),
+    ],
+)
+def test_what_the_tests_say(mean, half, p, words):
+    assert report._reading(Estimate(8, mean, 0.01, mean - half, mean + half), p) == words
+
+
 @pytest.fixture
 def reported(base, tmp_path):
     sweep = claim(make(base), tmp_path)
@@ -288,6 +336,10 @@ def test_the_markdown(reported):
     (paired,) = (row for row in cells if row[:2] == ["pse", "2"] and "[" in row[2])
     # Differences 3 and 4: 3.5 ± 12.706 · 0.5.
     assert paired[2] == "+3.5 [-2.9, +9.9]"
+    (tested,) = (row for row in cells if row[:2] == ["pse", "2 of 2"])
+    # t = 3.5 / 0.5 of one degree of freedom; signs: 2 of 4. The other is the smaller p.
+    p = f"{1 - 2 / math.pi * math.atan(7):.4f}"
+    assert tested[2:] == [p, p, "0.5000", "open"]
     header = next(row for row in cells if row[:2] == ["variant", "seeds"])
     assert header[2:] == list(TABLES["I"].metrics)
     lines = text.splitlines()

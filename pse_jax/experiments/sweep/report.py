@@ -9,12 +9,22 @@ from typing import Any
 
 from pse_jax.experiments.sweep.plan import Sweep, describe
 from pse_jax.experiments.sweep.results import FAILED, FINISHED, METRICS, Outcome
-from pse_jax.experiments.sweep.statistics import CONFIDENCE, estimate, paired_difference
+from pse_jax.experiments.sweep.statistics import (
+    CONFIDENCE,
+    Estimate,
+    estimate,
+    holm,
+    paired_difference,
+    pairs,
+    sign_flips,
+    t_test,
+)
 from pse_jax.experiments.sweep.variants import BASELINE, OVERVIEW, TABLES, Comparison
 from pse_jax.files import write_whole
 from pse_jax.report.tables import align
 
 PERCENT = ("AP", "AR", "oracle")  # metrics whose names start so, in percent
+SMALLEST = 0.005  # AP: the smallest difference that is of interest
 NAMES = {"oracle_AP": "oracle AP", "oracle_gap": "oracle gap", "LaECE": "LaECE0"}
 
 
@@ -78,13 +88,47 @@ def _table(table: Comparison, outcomes: list[Outcome]) -> list[str]:
         mine = [_values(outcomes, variant, metric) for metric in table.metrics]
         means.append([variant, str(len(mine[0])), *map(_spread_cell, table.metrics, mine)])
         if variant != BASELINE:
-            pairs = paired_difference(mine[0], base[0]).count
+            count = paired_difference(mine[0], base[0]).count
             cells = map(_difference_cell, table.metrics, mine, base)
-            differences.append([variant, str(pairs), *cells])
-    return [
+            differences.append([variant, str(count), *cells])
+    parts = [
         grid(["variant", "seeds", *names], means),
         grid(["variant - baseline", "pairs", *names], differences),
     ]
+    return [*parts, *_tests(table, outcomes)]
+
+
+def _tests(table: Comparison, outcomes: list[Outcome]) -> list[str]:
+    """Whether the AP of each variant differs from the baseline's; nothing before two pairs."""
+    base, others = _values(outcomes, BASELINE, "AP"), [v for v in table.variants if v != BASELINE]
+    found = [pairs(_values(outcomes, name, "AP"), base) for name in others]
+    if max(map(len, found), default=0) < 2:
+        return []
+    by_t = [t_test(list(values.values())) for values in found]
+    corrected, rows = holm(by_t), []
+    for name, values, p, p_holm in zip(others, found, by_t, corrected, strict=True):
+        d, flips = estimate(values), sign_flips(list(values.values()))
+        wins = sum(value > 0 for value in values.values())
+        cells = ("-" if math.isnan(value) else f"{value:.4f}" for value in (p, p_holm, flips))
+        rows.append([name, f"{wins} of {d.count}", *cells, _reading(d, p_holm)])
+    header = [
+        "AP, variant - baseline",
+        "higher in",
+        "p (t)",
+        "p (Holm)",
+        "p (sign flips)",
+        "so it is",
+    ]
+    return [grid(header, rows)]
+
+
+def _reading(d: Estimate, p_holm: float) -> str:
+    """What an interval and its corrected p say."""
+    if p_holm < 1 - CONFIDENCE:
+        return "higher" if d.mean > 0 else "lower"
+    if -SMALLEST < d.low and d.high < SMALLEST:
+        return f"the same within {_number('AP', SMALLEST)}"
+    return "open"
 
 
 def _runs(outcomes: list[Outcome]) -> str:
