@@ -19,7 +19,7 @@ from pse_jax.config import (
 
 
 def get_config() -> Config:
-    batch = 16
+    batch = 8  # small batches learn more from each image here
     return Config(
         name="shapes_pse",
         model=ModelConfig(
@@ -39,24 +39,25 @@ def get_config() -> Config:
         targets=TargetConfig(size_bounds=(32, 64, 128, 256)),
         loss=LossConfig(association="pse"),
         optimizer=OptimizerConfig(
-            learning_rate=0.07,
-            steps=1700,
-            milestones=(850, 1250, 1550),
+            learning_rate=0.035,
+            steps=2400,
+            milestones=(1200, 1770, 2190),
             gamma=0.3,
             warmup_steps=100,
             warmup="linear",
             warmup_factor=0.01,
             clip_norm=10.0,
+            base_batch=batch,
         ),
         data=DataConfig(
             source="shapes",
             short_side=128,
             long_side=128,
-            buckets=3,
+            buckets=1,  # compiling two more would take longer than padding does
             batch_size=batch,
             threads=2,
             cache_gb=0.2,  # all of them: decoding would take time of the same two cores
         ),
         inference=InferenceConfig(batch_size=50, top_k=300),
-        train=TrainConfig(log_every=50, checkpoint_every=425, eval_every=0),
+        train=TrainConfig(log_every=50, checkpoint_every=600, eval_every=0),
     )

@@ -13,8 +13,10 @@ from pse_jax.configs import shapes_pse
 def get_config() -> Config:
     config = shapes_pse.get_config()
     config.name = "shapes_small"
-    config.data.buckets = 1  # one shape to compile
+    config.data.batch_size = 16
     config.data.shapes.val_images = 300
+    config.optimizer.base_batch = 16
+    config.optimizer.learning_rate = 0.07
     config.optimizer.steps = 700
     config.optimizer.milestones = (350, 520, 640)  # the same shares of the run
     config.train.checkpoint_every = 350
