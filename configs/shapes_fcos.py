@@ -2,8 +2,8 @@
 
     python train.py --config configs/shapes_fcos.py
 
-About five minutes on 2 CPU cores. Expect AP 50.4, AP75 53.7, PCC 0.487 (seed 0, jax 0.10.2);
-another number of cores or version rounds differently: single runs gave 49.7 to 54.2.
+About four minutes on 2 CPU cores. Expect AP 51.6, AP75 55.9, PCC 0.495 (seed 0, jax 0.10.2);
+another number of cores rounds differently.
 """
 
 from pse_jax.config import Config

@@ -2,8 +2,8 @@
 
     python train.py --config configs/shapes_pse.py
 
-About five minutes on 2 CPU cores. Expect AP 52.8, AP75 55.5, PCC 0.526 (seed 0, jax 0.10.2);
-another number of cores or version rounds differently: single runs gave up to 55.2.
+About four minutes on 2 CPU cores. Expect AP 53.5, AP75 57.9, PCC 0.520 (seed 0, jax 0.10.2);
+another number of cores rounds differently: on one core, the same seed gave 52.3.
 """
 
 from pse_jax.config import (

@@ -34,7 +34,7 @@ FLOORS = (
     ("processes",),
     ("progress",),
     ("addresses",),
-    ("categories", "config", "drawing", "files"),
+    ("categories", "config", "drawing", "files", "processors"),
     ("errors",),
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -113,3 +113,11 @@ def test_evaluation_imports_where_jax_is_not_installed():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_training_starts_without_what_it_needs_late_or_never():
+    """SciPy's statistics take half a second, PyTorch two: TensorBoard's writer would load it."""
+    code = "import sys, pse_jax.training.loop; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not {"scipy.stats", "matplotlib", "torch"} & set(done.stdout.split())

@@ -1,7 +1,6 @@
 """How well scores follow IoUs: the three coefficients of the paper's Table II, by SciPy."""
 
 import numpy as np
-from scipy import stats
 
 from pse_jax.evaluation.arrays import Floats
 
@@ -18,6 +17,8 @@ def correlations(scores: Floats, ious: Floats) -> dict[str, float]:
         raise ValueError(f"{len(scores)} scores and {len(ious)} IoUs; there must be one for one")
     if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(ious) == 0:
         return dict.fromkeys(COEFFICIENTS, float("nan"))
+    from scipy import stats  # slow to import: training starts without it
+
     with np.errstate(all="ignore"):
         return {
             "PCC": float(stats.pearsonr(scores, ious).statistic),  # pyright: ignore

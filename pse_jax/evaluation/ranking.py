@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
 from pse_jax.evaluation.arrays import Floats, Ints
 from pse_jax.evaluation.tide import BACKGROUND
@@ -24,6 +23,8 @@ def grouped_spearman(
     its rho_cls (Kahraman et al., AAAI 2023). CorrLoss takes rho_img over the positives before NMS,
     which a results file doesn't hold; here it is over the final detections.
     """
+    from scipy import stats  # slow to import: training starts without it
+
     rho = np.full(groups, np.nan)
     ends = np.cumsum(np.bincount(group, minlength=groups))[:-1]
     for index, rows in enumerate(np.split(np.argsort(group, kind="stable"), ends)):
