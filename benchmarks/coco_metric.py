@@ -11,8 +11,8 @@ import time
 
 import analyze
 import numpy as np
-import sides
 
+from pse_jax import processors
 from pse_jax.data.coco import load_ground_truth, load_results
 from pse_jax.evaluation.coco import by_hotcoco, by_pycocotools
 
@@ -39,7 +39,7 @@ def main() -> None:
         for fast, record in zip(*curves, strict=True):
             np.testing.assert_array_equal(fast, record)
     fast, record = map(statistics.median, times.values())
-    print(f"{sides.processor()}, {len(truth.image_ids)} images, {len(results)} detections")
+    print(f"{processors.name()}, {len(truth.image_ids)} images, {len(results)} detections")
     print(f"hotcoco {fast:.2f} s, pycocotools {record:.1f} s, ratio {record / fast:.1f}, same bits")
 
 

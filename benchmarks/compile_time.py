@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import sides
+from pse_jax import processors
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = re.compile(rb"step 1/")
@@ -79,7 +79,7 @@ def main() -> None:
                 program.unlink()
             cold.append(start(cache, Path(folder, f"cold{turn}"), overrides))
             warm.append(start(cache, Path(folder, f"warm{turn}"), overrides))
-    print(f"{sides.processor()}, {os.cpu_count()} threads, Python {sys.version.split()[0]}")
+    print(f"{processors.name()}, {os.cpu_count()} threads, Python {sys.version.split()[0]}")
     for name, starts in (("cold", cold), ("warm", warm)):
         listed = ", ".join(f"{seconds:.1f} s (the step {step})" for seconds, step in starts)
         print(f"{name}: {listed}")

@@ -13,6 +13,7 @@ import statistics
 import sides
 import workload
 
+from pse_jax import processors
 from pse_jax.processes.huge_pages import SETTING
 
 ROUNDS = 5
@@ -45,7 +46,7 @@ def main() -> None:
                 taken.append(block["seconds"] / options.steps)
     times = [statistics.median(taken) * 1e3 for taken in blocks]
     height, width = options.size
-    print(f"{sides.processor()}, {facts['versions']}, {options.batch}x{height}x{width}, float32")
+    print(f"{processors.name()}, {facts['versions']}, {options.batch}x{height}x{width}, float32")
     print(f"huge pages {times[0]:.0f} ms, small {times[1]:.0f} ms, ratio {times[1] / times[0]:.2f}")
 
 

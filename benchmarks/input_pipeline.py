@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import end_to_end
-import sides
 
+from pse_jax import processors
 from pse_jax.config import Config
 from pse_jax.data import transforms
 
@@ -106,7 +106,7 @@ def main() -> None:
                 print(file=process.stdin, flush=True)
                 rates.append(json.loads(process.stdout.readline()))
     rate = statistics.median(mine)
-    print(f"{sides.processor()}, {os.cpu_count()} threads, {options.images} images")
+    print(f"{processors.name()}, {os.cpu_count()} threads, {options.images} images")
     decoder = "OpenCV" if transforms.cv2 else "Pillow"
     print(f"ours ({decoder}, {options.threads} threads): {rate:.0f} images/s")
     for workers, rates in zip(WORKERS, theirs, strict=True):

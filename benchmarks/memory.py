@@ -19,6 +19,8 @@ from typing import Any
 import sides
 import workload
 
+from pse_jax import processors
+
 STEPS = 3
 
 
@@ -59,7 +61,7 @@ def main() -> None:
         for setting in options.settings:
             side = sides.peer("train", options, [batch], setting)
             measure(batch, f"torchvision {setting}", side)
-    facts = {"processor": sides.processor(), "size": options.size, "dtype": options.dtype}
+    facts = {"processor": processors.name(), "size": options.size, "dtype": options.dtype}
     print("\n".join(f"{key}: {value}" for key, value in facts.items()))
     if options.json:
         Path(options.json).write_text(json.dumps({**facts, "rows": rows}, indent=2) + "\n")

@@ -11,6 +11,8 @@ from typing import Any
 import sides
 from sides import Side, SideError
 
+from pse_jax import processors
+
 HEAD = (
     f"{'question':20}{'side':38}{'ms':>9}{'img/s':>8}{'TFLOP/s':>9}{'of peak':>9}"
     f"{'peer/ours':>11}{'first, s':>10}{'GB':>6}"
@@ -76,7 +78,7 @@ class Table:
         self.path, self.rows = path, []
         self.facts: dict[str, Any] = {
             "command": " ".join(sys.argv),
-            "processor": f"{sides.processor()}, {os.cpu_count()} threads",
+            "processor": f"{processors.name()}, {os.cpu_count()} threads",
             "python": platform.python_version(),
             "peak_tflops": 0.0,
         }

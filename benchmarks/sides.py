@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import queue
 import resource
 import signal
@@ -198,12 +197,3 @@ def peak_memory_gb() -> float:
         peak = int(next(s for s in status if s.startswith("VmHWM")).split()[1]) * 1024 / 1e9
         Path("/proc/self/clear_refs").write_text("5")  # begins anew
     return peak
-
-
-def processor() -> str:
-    """The name of this machine's processor."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -1,10 +1,12 @@
 """report.html in a run's folder: gathered from its files and its data, and written."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import logging
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pse_jax
+from pse_jax import processors
 from pse_jax.addresses import named
 from pse_jax.config import Config
 from pse_jax.data import sources
@@ -45,7 +48,7 @@ class Written:
 
 
 def note_job(run: Run, job: str) -> None:
-    """Notes in the run's job.json what trains it: the command, devices and versions.
+    """Notes in the run's job.json what trains it: command, devices, processor, versions, commit.
 
     Raises:
         WriteError: if it cannot be written.
@@ -53,11 +56,24 @@ def note_job(run: Run, job: str) -> None:
     facts = {
         "command": shlex.join(sys.orig_argv),
         "devices": job,
+        "processor": processors.name(),
+        "commit": _commit(),
         "versions": {"pse_jax": pse_jax.__version__, **{name: version(name) for name in LIBRARIES}},
     }
     content = json.dumps(facts, indent=2) + "\n"
     if not run.job_file.is_file() or run.job_file.read_text(errors="replace") != content:
         write_whole(run.job_file, content, "what trains the run")
+
+
+def _commit() -> str | None:
+    """Of the checkout that this package lies in: `6be6acd`, `6be6acd, changed`; None elsewhere."""
+    root = Path(pse_jax.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty=, changed", "--exclude=*"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(git, capture_output=True, check=True, text=True).stdout.strip()
+    return None
 
 
 def write(

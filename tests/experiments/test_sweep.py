@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from pse_jax.data import sources
 from pse_jax.errors import ConfigError, UserError
 from pse_jax.evaluation import measure
 from pse_jax.evaluation.coco import METRICS
-from pse_jax.experiments.sweep import launch, report, results
+from pse_jax.experiments.sweep import launch, origin, report, results
 from pse_jax.experiments.sweep.plan import MAY_CHANGE, claim, load, plan, read_numbers
 from pse_jax.experiments.sweep.statistics import (
     Estimate,
@@ -348,6 +349,23 @@ def test_the_markdown(reported):
         assert len({len(line) for line in table}) == 1 and len({x.count("|") for x in table}) == 1
 
 
+def test_the_report_says_what_made_it(base, tmp_path):
+    words = ["--config", "shapes_small", "--out", str(tmp_path), "--table", "I", "--seeds", "2"]
+    more = ["--variant", "b: --config.loss.k=2 --config.loss.association=pse", "--config.seed=4"]
+    sweep = command.plan_of(command.parse([*words, *more]))
+    said = origin.command(sweep, tmp_path)
+    assert command.plan_of(command.parse(shlex.split(said)[4:])) == sweep
+    sweep = claim(make(base, (), tables=(), seeds=2, b={"loss.k": "2"}), tmp_path)
+    launch.run_all(sweep.trials(tmp_path), Stub(base))
+    for number, trial in enumerate(sweep.trials(tmp_path)):
+        job = {"processor": "P9", "commit": f"abc{number % 2}", "versions": {"jax": "0.10"}}
+        (trial.folder / "job.json").write_text(json.dumps(job) if number else "{")
+    text = report.markdown(sweep, results.collect(sweep, tmp_path), tmp_path)
+    made = text.split("## Made by")[1]
+    assert f"sweep --report-only --out {tmp_path}\n" in made and "- 4 runs, 0.0 hours" in made
+    assert "- processor: P9\n- versions: jax 0.10\n- commit: abc0; abc1\n" in made
+
+
 def test_the_csv_files(reported):
     _, out = reported
     runs = list(csv.DictReader((out / "runs.csv").open()))
@@ -365,7 +383,7 @@ def test_the_csv_files(reported):
 
 def test_variants_of_no_table_get_one_of_their_own(base, tmp_path):
     sweep = claim(make(base, (), tables=(), seeds=1, mine={"loss.k": "2"}), tmp_path)
-    text = report.markdown(sweep, results.collect(sweep, tmp_path))
+    text = report.markdown(sweep, results.collect(sweep, tmp_path), tmp_path)
     assert "## Variants" in text and "`loss.k=2.0`" in text and "0 of 2 runs finished" in text
     assert "| **missing** |" in text
 

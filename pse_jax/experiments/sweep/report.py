@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pse_jax.experiments.sweep import origin
 from pse_jax.experiments.sweep.plan import Sweep, describe
 from pse_jax.experiments.sweep.results import FAILED, FINISHED, METRICS, Outcome
 from pse_jax.experiments.sweep.statistics import (
@@ -30,7 +31,7 @@ NAMES = {"oracle_AP": "oracle AP", "oracle_gap": "oracle gap", "LaECE": "LaECE0"
 
 def write(sweep: Sweep, outcomes: list[Outcome], out: Path) -> str:
     """Writes the three files and returns the Markdown."""
-    text = markdown(sweep, outcomes)
+    text = markdown(sweep, outcomes, out)
     write_whole(out / "sweep.md", text, "the tables")
     _write_csv(out / "runs.csv", [_run_row(outcome) for outcome in outcomes])
     rows = [_summary_row(outcomes, name, key) for name in sweep.variants for key in METRICS]
@@ -38,14 +39,14 @@ def write(sweep: Sweep, outcomes: list[Outcome], out: Path) -> str:
     return text
 
 
-def markdown(sweep: Sweep, outcomes: list[Outcome]) -> str:
-    """Headline, variants, one section per table, and the state of every trial."""
+def markdown(sweep: Sweep, outcomes: list[Outcome], out: Path) -> str:
+    """Headline, variants, one section per table, the state of every trial, and what made it."""
     variants = [[name, f"`{describe(sweep, name)}`"] for name in sweep.variants]
     parts = [f"# Sweep of {sweep.config_file}", _headline(sweep, outcomes)]
     parts.append(grid(["variant", "differs from the baseline in"], variants))
     for table in _tables(sweep):
         parts += [f"## {table.title}", *_table(table, outcomes)]
-    parts += ["## Runs", _runs(outcomes)]
+    parts += ["## Runs", _runs(outcomes), "## Made by", origin.describe(sweep, outcomes, out)]
     return "\n\n".join(parts) + "\n"
 
 
