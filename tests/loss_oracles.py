@@ -97,6 +97,9 @@ def classification(o, one_hot, iou, matched, fixed, c):
         return np.where(q > 0, q * bce(p, q), -0.75 * p**2 * np.log(1 - p))
     if c.classification == "mal":
         return np.where(one_hot, bce(p, q**1.5), frozen**1.5 * bce(p, 0.0))
+    if c.classification == "ia_bce":
+        t = np.maximum(frozen**0.25 * q**0.75, 0.01)
+        return np.where(one_hot, bce(p, t), p**2 * bce(p, 0.0))
     if c.classification == "tal":
         q = 0 * q
         for image in range(len(q)):

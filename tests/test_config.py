@@ -208,7 +208,11 @@ def test_flags_are_checked_without_jax():
     "path, value, message",
     [
         ("loss.association", "psa", "one of none, pse, pce, tc, pearson"),
-        ("loss.classification", "qlf", "one of focal, iou_balanced, qfl, vfl, tal, mal; did you"),
+        (
+            "loss.classification",
+            "qlf",
+            "one of focal, iou_balanced, qfl, vfl, tal, mal, ia_bce;",
+        ),
         ("model.quality", "centreness", "one of none, centerness, iou; did you mean centerness?"),
         ("loss.box", "diou", "one of iou, giou; did you mean iou?"),
         ("loss.association", "psa", "; did you mean pse?"),

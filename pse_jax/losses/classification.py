@@ -52,6 +52,20 @@ def matchability_aware_loss(
     return jnp.where(positive, 1.0, weight) * loss
 
 
+def iou_aware_loss(logits: Values, quality: Values, positive: Mask) -> Values:
+    """IA-BCE, elementwise: BCE(p̂, t) for positives, p̂² BCE(p̂, 0) for the rest.
+
+    t is p̂^0.25 q^0.75, at least 0.01, and detached; the gradient runs through p̂². Cai et al.,
+    "Align-DETR", 2023, as RF-DETR trains with it.
+    """
+    quality = jax.lax.stop_gradient(quality)
+    score = jax.nn.sigmoid(logits)
+    target = jnp.maximum(jax.lax.stop_gradient(score) ** 0.25 * quality**0.75, 0.01)
+    target = jnp.where(positive, target, 0.0)
+    weight = jnp.where(positive, 1.0, jnp.square(score))
+    return weight * optax.sigmoid_binary_cross_entropy(logits, target)
+
+
 def task_aligned_target(
     score: Float[Array, "*b p"],
     iou: Float[Array, "*b p"],

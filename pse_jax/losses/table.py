@@ -18,6 +18,7 @@ from pse_jax.config import LossConfig
 from pse_jax.errors import ConfigError
 from pse_jax.losses.association import pce_logit_loss, pse_loss
 from pse_jax.losses.classification import (
+    iou_aware_loss,
     iou_balanced_weights,
     matchability_aware_loss,
     quality_focal_loss,
@@ -149,6 +150,9 @@ CLASSIFICATIONS = _by_name(
     Row("mal", "MAL", "BCE(p̂, q^1.5) at positives; p̂^1.5 BCE(p̂, 0) else",
         target="Î^1.5", source="Huang et al., CVPR 2025",
         function=lambda at, c: matchability_aware_loss(at.logits, at.quality, at.one_hot)),
+    Row("ia_bce", "IA-BCE", "BCE(p̂, t), t = p̂^0.25 q^0.75, at positives; p̂² BCE(p̂, 0) else",
+        target="Î", source="Cai et al., Align-DETR, 2023",
+        function=lambda at, c: iou_aware_loss(at.logits, at.quality, at.one_hot)),
 )
 
 # config.model.quality: a third output, trained by cross-entropy; functions of the distances
