@@ -46,6 +46,7 @@ def markdown(sweep: Sweep, outcomes: list[Outcome], out: Path) -> str:
     parts.append(grid(["variant", "differs from the baseline in"], variants))
     for table in _tables(sweep):
         parts += [f"## {table.title}", *_table(table, outcomes)]
+    parts += _tests(sweep, outcomes)
     parts += ["## Runs", _runs(outcomes), "## Made by", origin.describe(sweep, outcomes, out)]
     return "\n\n".join(parts) + "\n"
 
@@ -92,16 +93,15 @@ def _table(table: Comparison, outcomes: list[Outcome]) -> list[str]:
             count = paired_difference(mine[0], base[0]).count
             cells = map(_difference_cell, table.metrics, mine, base)
             differences.append([variant, str(count), *cells])
-    parts = [
+    return [
         grid(["variant", "seeds", *names], means),
         grid(["variant - baseline", "pairs", *names], differences),
     ]
-    return [*parts, *_tests(table, outcomes)]
 
 
-def _tests(table: Comparison, outcomes: list[Outcome]) -> list[str]:
+def _tests(sweep: Sweep, outcomes: list[Outcome]) -> list[str]:
     """Whether the AP of each variant differs from the baseline's; nothing before two pairs."""
-    base, others = _values(outcomes, BASELINE, "AP"), [v for v in table.variants if v != BASELINE]
+    base, others = _values(outcomes, BASELINE, "AP"), [v for v in sweep.variants if v != BASELINE]
     found = [pairs(_values(outcomes, name, "AP"), base) for name in others]
     if max(map(len, found), default=0) < 2:
         return []
@@ -120,7 +120,7 @@ def _tests(table: Comparison, outcomes: list[Outcome]) -> list[str]:
         "p (sign flips)",
         "so it is",
     ]
-    return [grid(header, rows)]
+    return ["## Tests of AP", grid(header, rows)]
 
 
 def _reading(d: Estimate, p_holm: float) -> str:
