@@ -72,7 +72,8 @@ def _commit() -> str | None:
         return None
     git = ["git", "-C", str(root), "describe", "--always", "--dirty=, changed", "--exclude=*"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(git, capture_output=True, check=True, text=True).stdout.strip()
+        done = subprocess.run(git, capture_output=True, check=True, text=True, timeout=20)
+        return done.stdout.strip()
     return None
 
 

@@ -51,6 +51,7 @@ def test_training_keeps_the_page(tmp_path, monkeypatch, caplog):
         assert events.count(f"eval/detections_{kind}".encode()) == 3
     job = json.loads((tmp_path / "run" / "job.json").read_text())
     assert job["versions"]["jax"] and "device" in job["devices"] and job["command"]
+    assert job["processor"] and "commit" in job
 
 
 def page_of(**fields):

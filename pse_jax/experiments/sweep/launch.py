@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from tqdm import tqdm
 
@@ -104,7 +104,8 @@ def run_all(trials: list[Trial], start: Start, jobs: int = 1) -> None:
         runs = _Runs(start, bar, len(left))
         workers = ThreadPoolExecutor(jobs, "run", _settle, (_shares(jobs),))
         try:
-            for future in [workers.submit(runs.run, n, trial) for n, trial in enumerate(left, 1)]:
+            futures = [workers.submit(runs.run, n, trial) for n, trial in enumerate(left, 1)]
+            for future in as_completed(futures):
                 future.result()
         finally:  # of all, or at Ctrl-C, which arrives here alone
             runs.stopping.set()
