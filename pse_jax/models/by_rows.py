@@ -1,7 +1,7 @@
 """3x3 convolutions whose gradient by the kernel is three products of matrices, for CPUs.
 
 XLA computes that gradient on CPUs as a convolution with a kernel as large as the image, which takes
-twice as long for the few channels and small images of configs/shapes_pse.py. Larger ones have
+twice as long for the few channels and small images of configs/shapes_small.py. Larger ones have
 Winograd's form (winograd.py). On GPUs and TPUs all is the library's.
 """
 
