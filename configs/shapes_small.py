@@ -2,8 +2,9 @@
 
     python -m pse_jax sweep --config configs/shapes_small.py --table losses --out runs/losses
 
-About 1.7 min per run on 2 CPU cores, alone. Expect AP 33.0, AP75 30.0 (seed 0, jax 0.10.2), and of
-the other losses what docs/first_look.md lists.
+About 2 min per run on 2 CPU cores, alone. Expect AP 28.2, AP75 21.3 (seed 0, jax 0.10.2): single
+runs differ by points this early, and an earlier version, rounded otherwise, gave AP 33.0.
+docs/first_look.md has one run of each loss by a still earlier one.
 """
 
 from pse_jax.config import Config

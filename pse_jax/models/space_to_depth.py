@@ -2,8 +2,8 @@
 
 A 7x7 convolution of stride 2 over 3 channels is then one of 4x4 and stride 1 over 12: the same
 products and sums, in another order. On CPUs XLA is slow with strides and few channels: its gradient
-by the kernel takes up to 13 times as long. Elsewhere, and for the paper's 64 outputs, the library's
-convolution is used.
+by the kernel takes up to four times as long. Elsewhere, and for the paper's 64 outputs, the
+library's convolution is used.
 """
 
 import jax

@@ -316,7 +316,7 @@ def test_holm_by_hand():
     ],
 )
 def test_what_the_tests_say(mean, half, p, words):
-    assert report._reading(Estimate(8, mean, 0.01, mean - half, mean + half), p) == words
+    assert report._verdict(Estimate(8, mean, 0.01, mean - half, mean + half), p) == words
 
 
 @pytest.fixture

@@ -111,19 +111,19 @@ def _tests(sweep: Sweep, outcomes: list[Outcome]) -> list[str]:
         d, flips = estimate(values), sign_flips(list(values.values()))
         wins = sum(value > 0 for value in values.values())
         cells = ("-" if math.isnan(value) else f"{value:.4f}" for value in (p, p_holm, flips))
-        rows.append([name, f"{wins} of {d.count}", *cells, _reading(d, p_holm)])
+        rows.append([name, f"{wins} of {d.count}", *cells, _verdict(d, p_holm)])
     header = [
         "AP, variant - baseline",
         "higher in",
         "p (t)",
         "p (Holm)",
         "p (sign flips)",
-        "so it is",
+        "verdict",
     ]
     return ["## Tests of AP", grid(header, rows)]
 
 
-def _reading(d: Estimate, p_holm: float) -> str:
+def _verdict(d: Estimate, p_holm: float) -> str:
     """What an interval and its corrected p say."""
     if p_holm < 1 - CONFIDENCE:
         return "higher" if d.mean > 0 else "lower"
