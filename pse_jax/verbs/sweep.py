@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pse_jax import processors, progress
 from pse_jax.errors import ConfigError
-from pse_jax.experiments.sweep import launch, report, results
+from pse_jax.experiments.sweep import launch, records, report, results
 from pse_jax.experiments.sweep.plan import Sweep, claim, load, plan
 from pse_jax.experiments.sweep.variants import BASELINE, TABLES, VARIANTS, Overrides
 from pse_jax.files import make_folder
@@ -103,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
         with held(options.out, wait=True):
             whole = claim(sweep, options.out)
             start = launch.train_process(flags.absolute(options.config))
-            launch.run_all(sweep.trials(options.out), start, options.jobs)
+            launch.run_all(results.unfinished(sweep, options.out), start, options.jobs)
     except KeyboardInterrupt:
         _report(load(options.out), options.out)
         print("stopped; the same command resumes")
@@ -116,7 +116,7 @@ def _report(sweep: Sweep, out: Path) -> int:
     outcomes = results.collect(sweep, out)
     print(report.write(sweep, outcomes, out))
     print(f"wrote {out / 'sweep.md'}, {out / 'runs.csv'} and {out / 'summary.csv'}")
-    failed = [o for o in outcomes if o.state == results.FAILED]
+    failed = [o for o in outcomes if o.state == records.FAILED]
     for o in failed:
         print(f"FAILED: {o.trial}, see {o.trial.output}")
     return 1 if failed else 0

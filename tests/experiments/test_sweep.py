@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,44 +185,45 @@ def test_a_killed_sweep_repeats_nothing_that_is_finished(base, tmp_path):
     sweep = claim(make(base), tmp_path)
     first = Stub(base, dies_at=4)
     with pytest.raises(KeyboardInterrupt):
-        launch.run_all(sweep.trials(tmp_path), first)
+        launch.run_all(results.unfinished(sweep, tmp_path), first)
     assert first.started == all_runs()[:4]
     states = [o.state for o in results.collect(sweep, tmp_path)]
     assert states == ["finished"] * 3 + ["missing"] * 3
     second = Stub(base)
-    launch.run_all(claim(make(base), tmp_path).trials(tmp_path), second)
+    launch.run_all(results.unfinished(claim(make(base), tmp_path), tmp_path), second)
     assert second.started == all_runs()[3:]
     third = Stub(base)
-    launch.run_all(sweep.trials(tmp_path), third)
+    launch.run_all(results.unfinished(sweep, tmp_path), third)
     assert third.started == []
 
 
 def test_a_cut_off_evaluation_does_not_count(base, tmp_path):
     sweep = make(base, (), seeds=1)
-    launch.run_all(sweep.trials(tmp_path), Stub(base))
+    launch.run_all(results.unfinished(sweep, tmp_path), Stub(base))
     file = tmp_path / "baseline" / "seed0" / "eval_6.json"
     file.write_text(file.read_text()[:40])
     again = Stub(base)
-    launch.run_all(sweep.trials(tmp_path), again)
+    launch.run_all(results.unfinished(sweep, tmp_path), again)
     assert len(again.started) == 1 and read_numbers(sweep.trials(tmp_path)[0]) is not None
 
 
 def test_a_failed_run_is_reported_and_the_next_one_begins(base, tmp_path, capsys):
     sweep = claim(make(base), tmp_path)
-    launch.run_all(sweep.trials(tmp_path), Stub(base, fails=[("pse", 1)]))
+    launch.run_all(results.unfinished(sweep, tmp_path), Stub(base, fails=[("pse", 1)]))
     assert command._report(sweep, tmp_path) == 1
     printed = capsys.readouterr().out
     log = tmp_path / "pse" / "seed1" / "output.log"
     assert f"FAILED: pse seed 1, see {log}" in printed
     assert "5 of 6 runs finished, 1 failed" in printed and f"**failed**, see {log}" in printed
     again = Stub(base)
-    launch.run_all(sweep.trials(tmp_path), again)
+    launch.run_all(results.unfinished(sweep, tmp_path), again)
     assert again.started == [("pse", 1)]
     assert command._report(sweep, tmp_path) == 0
 
 
 def test_a_folder_holds_one_recipe_but_may_grow(base, tmp_path):
-    launch.run_all(claim(make(base, ["pse"], seeds=1), tmp_path).trials(tmp_path), Stub(base))
+    sweep = claim(make(base, ["pse"], seeds=1), tmp_path)
+    launch.run_all(results.unfinished(sweep, tmp_path), Stub(base))
     other = override(base, ["--config.optimizer.learning_rate=0.5"])
     with pytest.raises(ConfigError, match=r"learning_rate was 0.01 and is 0.5.*another --out"):
         claim(make(other), tmp_path)
@@ -322,7 +324,7 @@ def test_what_the_tests_say(mean, half, p, words):
 @pytest.fixture
 def reported(base, tmp_path):
     sweep = claim(make(base), tmp_path)
-    launch.run_all(sweep.trials(tmp_path), Stub(base))
+    launch.run_all(results.unfinished(sweep, tmp_path), Stub(base))
     text = report.write(sweep, results.collect(sweep, tmp_path), tmp_path)
     return text, tmp_path
 
@@ -356,14 +358,15 @@ def test_the_report_says_what_made_it(base, tmp_path):
     said = origin.command(sweep, tmp_path)
     assert command.plan_of(command.parse(shlex.split(said)[4:])) == sweep
     sweep = claim(make(base, (), tables=(), seeds=2, b={"loss.k": "2"}), tmp_path)
-    launch.run_all(sweep.trials(tmp_path), Stub(base))
+    launch.run_all(results.unfinished(sweep, tmp_path), Stub(base))
     for number, trial in enumerate(sweep.trials(tmp_path)):
         job = {"processor": "P9", "commit": f"abc{number % 2}", "versions": {"jax": "0.10"}}
         (trial.folder / "job.json").write_text(json.dumps(job) if number else "{")
     text = report.markdown(sweep, results.collect(sweep, tmp_path), tmp_path)
     made = text.split("## Made by")[1]
     assert f"sweep --report-only --out {tmp_path}\n" in made and "- 4 runs, 0.0 hours" in made
-    assert "- processor: P9\n- versions: jax 0.10\n- commit: abc0; abc1\n" in made
+    assert "- processor: P9; not noted in 1\n" in made
+    assert "- commit: abc0; abc1; not noted in 1\n" in made
 
 
 def test_the_csv_files(reported):
@@ -379,6 +382,40 @@ def test_the_csv_files(reported):
     half = 12.7062047364 * 0.005
     assert float(row["ci_high"]) == pytest.approx(0.035 + half)
     assert rows[BASELINE, "AP"]["difference"] == "" and rows["pse", "rho_cls"]["mean"] == ""
+
+
+def test_a_finished_run_counts_without_its_folder(reported, base, caplog):
+    """By its row in runs.csv: the tables are the same, to the letter, and it is not repeated."""
+    text, out = reported
+    sweep, summary = load(out), (out / "summary.csv").read_text()
+    for trial in sweep.trials(out):
+        (trial.folder / "job.json").write_text(
+            json.dumps({"commit": "abc", "versions": {"jax": 1}})
+        )
+    report.write(sweep, results.collect(sweep, out), out)
+    text, rows = (out / "sweep.md").read_text(), (out / "runs.csv").read_text()
+    for name in (BASELINE, "pse", "pce"):
+        shutil.rmtree(out / name)
+    assert report.write(sweep, results.collect(sweep, out), out) == text and "commit: abc\n" in text
+    assert (out / "runs.csv").read_text() == rows
+    assert (out / "summary.csv").read_text() == summary
+    with pytest.raises(ConfigError, match="another recipe"):
+        claim(make(override(base, ["--config.optimizer.learning_rate=0.5"])), out)
+    with caplog.at_level("INFO"):
+        left = results.unfinished(claim(make(base, seeds=3), out), out)
+    assert "6 of 9 runs are already finished; 6 of these have no folder" in caplog.text
+    assert [(trial.variant, trial.seed) for trial in left] == all_runs(seeds=[2])
+
+
+def test_a_damaged_row_is_an_error(reported):
+    _, out = reported
+    text = (out / "runs.csv").read_text()
+    (out / "runs.csv").write_text(text.replace("pse,1,finished,6,", "pse,x,finished,6,"))
+    with pytest.raises(ConfigError, match=r"runs\.csv, line 6: .*'x'"):
+        results.collect(load(out), out)
+    (out / "runs.csv").write_text("variant\npse\n")
+    with pytest.raises(ConfigError, match=r"runs\.csv, line 2: KeyError\('state'\)"):
+        results.collect(load(out), out)
 
 
 def test_variants_of_no_table_get_one_of_their_own(base, tmp_path):

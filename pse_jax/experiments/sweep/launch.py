@@ -87,24 +87,18 @@ def last_step(trial: Trial) -> int:
 
 
 def run_all(trials: list[Trial], start: Start, jobs: int = 1) -> None:
-    """Trains what is not finished; a trial that fails is noted, and the next one begins.
+    """Trains these; a trial that fails is noted, and the next one begins.
 
     Args:
         trials: in the order in which they begin.
         start: trains one.
         jobs: how many at a time. Of several, each has its own share of the processors (on Linux).
-
-    Raises:
-        ConfigError: if a finished trial has another configuration.
     """
-    left = [trial for trial in trials if read_numbers(trial) is None]
-    if len(left) < len(trials):
-        logger.info("%d of %d runs are already finished", len(trials) - len(left), len(trials))
-    with progress.bar(sum(trial.config.optimizer.steps for trial in left), "sweep") as bar:
-        runs = _Runs(start, bar, len(left))
+    with progress.bar(sum(trial.config.optimizer.steps for trial in trials), "sweep") as bar:
+        runs = _Runs(start, bar, len(trials))
         workers = ThreadPoolExecutor(jobs, "run", _settle, (_shares(jobs),))
         try:
-            futures = [workers.submit(runs.run, n, trial) for n, trial in enumerate(left, 1)]
+            futures = [workers.submit(runs.run, n, trial) for n, trial in enumerate(trials, 1)]
             for future in as_completed(futures):
                 future.result()
         finally:  # of all, or at Ctrl-C, which arrives here alone

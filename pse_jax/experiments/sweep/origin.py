@@ -1,27 +1,25 @@
 """What made the runs of a sweep, and how its tables are made again."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pse_jax.experiments.sweep.plan import Sweep, as_flags
-from pse_jax.experiments.sweep.results import FINISHED, Outcome
+from pse_jax.experiments.sweep.records import FACTS, FINISHED
+from pse_jax.experiments.sweep.results import Outcome
 from pse_jax.experiments.sweep.variants import BASELINE, BASELINE_OVERRIDES, TABLES
-from pse_jax.runs.folder import Run
-from pse_jax.runs.times import read_times
 
 
 def describe(sweep: Sweep, outcomes: Sequence[Outcome], out: Path) -> str:
     """Markdown: the command, and of the finished runs hours, hardware, versions and commits."""
-    runs = [Run(outcome.trial.folder) for outcome in outcomes if outcome.state == FINISHED]
-    seconds = sum(sum(read_times(run.times)["seconds"].values()) for run in runs)
-    facts = [_facts(run) for run in runs]
-    rows = [f"- {len(runs)} runs, {seconds / 3600:.1f} hours together (with their waiting times)"]
-    for name in ("processor", "devices", "versions", "commit"):
+    facts = [outcome.facts for outcome in outcomes if outcome.state == FINISHED]
+    hours = sum(float(fact.get("hours", 0)) for fact in facts)
+    rows = [f"- {len(facts)} runs, {hours:.1f} hours together (with their waiting times)"]
+    for name in FACTS[1:]:
         found = sorted({fact[name] for fact in facts if fact.get(name)})
-        rows += [f"- {name}: {'; '.join(found)}"] if found else []
+        silent = sum(not fact.get(name) for fact in facts)
+        rest = f"; not noted in {silent}" if silent else ""
+        rows += [f"- {name}: {'; '.join(found)}{rest}"] if found else []
     again = f"python -m pse_jax sweep --report-only --out {shlex.quote(str(out))}"
     commands = "\n".join(("```bash", command(sweep, out), again, "```"))
     return f"{commands}\n\nThe second line makes these tables again.\n\n" + "\n".join(rows)
@@ -39,13 +37,3 @@ def command(sweep: Sweep, out: Path) -> str:
             words += ["--variant", f"{name}: {shlex.join(as_flags(changed))}"]
     words += ["--seeds", str(sweep.seeds), *as_flags(sweep.shared)]
     return "python -m pse_jax sweep " + shlex.join(words)
-
-
-def _facts(run: Run) -> dict[str, Any]:
-    """job.json, the versions in one line; empty if it is missing or damaged."""
-    try:
-        facts = json.loads(run.job_file.read_bytes())
-        versions = facts["versions"].items()
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return {}
-    return facts | {"versions": ", ".join(f"{name} {number}" for name, number in versions)}

@@ -12,6 +12,7 @@ from typing import Any
 from pse_jax.config import Config, differences, from_dict, get, to_dict
 from pse_jax.config_checks import override, validate
 from pse_jax.errors import ConfigError
+from pse_jax.experiments.sweep import records
 from pse_jax.experiments.sweep.variants import BASELINE, Overrides
 from pse_jax.files import make_folder, write_whole
 from pse_jax.runs import folder
@@ -131,7 +132,8 @@ def claim(sweep: Sweep, out: Path) -> Sweep:
     Raises:
         ConfigError: if the folder holds a sweep with another recipe.
     """
-    started = any(out.glob("*/seed*/checkpoints/[0-9]*"))  # before that, nothing can be lost
+    # Before one of these is there, nothing can be lost.
+    started = bool(records.read(out)) or any(out.glob("*/seed*/checkpoints/[0-9]*"))
     if started and (out / "sweep.json").exists():
         old = load(out)
         for name in (name for name in sweep.variants if name in old.variants):  # the baseline first

@@ -1,15 +1,14 @@
 """The tables of a sweep: OUT/sweep.md, OUT/runs.csv and OUT/summary.csv."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pse_jax.experiments.sweep import origin
+from pse_jax.experiments.sweep import origin, records
 from pse_jax.experiments.sweep.plan import Sweep, describe
-from pse_jax.experiments.sweep.results import FAILED, FINISHED, METRICS, Outcome
+from pse_jax.experiments.sweep.records import FAILED, FINISHED, METRICS
+from pse_jax.experiments.sweep.results import Outcome
 from pse_jax.experiments.sweep.statistics import (
     CONFIDENCE,
     Estimate,
@@ -33,9 +32,9 @@ def write(sweep: Sweep, outcomes: list[Outcome], out: Path) -> str:
     """Writes the three files and returns the Markdown."""
     text = markdown(sweep, outcomes, out)
     write_whole(out / "sweep.md", text, "the tables")
-    _write_csv(out / "runs.csv", [_run_row(outcome) for outcome in outcomes])
+    records.write(out / "runs.csv", [_run_row(outcome) for outcome in outcomes])
     rows = [_summary_row(outcomes, name, key) for name in sweep.variants for key in METRICS]
-    _write_csv(out / "summary.csv", rows)
+    records.write(out / "summary.csv", rows)
     return text
 
 
@@ -183,6 +182,7 @@ def _run_row(o: Outcome) -> dict[str, Any]:
     return (
         {"variant": o.trial.variant, "seed": o.trial.seed, "state": o.state, "step": o.step}
         | {name: o.metrics[name] for name in METRICS}
+        | {name: o.facts.get(name) for name in records.FACTS}
         | {"workdir": str(o.trial.folder), "log": str(o.trial.output)}
     )
 
@@ -195,15 +195,3 @@ def _summary_row(outcomes: list[Outcome], variant: str, metric: str) -> dict[str
     if variant != BASELINE:
         row |= {"pairs": d.count, "difference": d.mean, "ci_low": d.low, "ci_high": d.high}
     return row
-
-
-def _write_csv(file: Path, rows: list[dict[str, Any]]) -> None:
-    """NaN and what a row does not have are empty."""
-    stream = io.StringIO(newline="")
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(stream, columns, restval="")
-    writer.writeheader()
-    writer.writerows(
-        {name: "" if value != value else value for name, value in row.items()} for row in rows
-    )
-    write_whole(file, stream.getvalue(), "the tables")
