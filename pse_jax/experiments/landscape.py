@@ -29,6 +29,12 @@ def family(base: LossConfig) -> dict[str, LossConfig]:
     }
 
 
+def couples_positives(loss: LossConfig) -> bool:
+    """Whether a part of it is computed from all positives of a batch: it has no surface then."""
+    rows = (CLASSIFICATIONS[loss.classification], ASSOCIATIONS.get(loss.association))
+    return any(row is not None and row.per_batch for row in rows)
+
+
 def positive_loss(
     logit: Float[Array, "*n"], iou: Float[Array, "*n"], loss: LossConfig
 ) -> Float[Array, "*n"]:

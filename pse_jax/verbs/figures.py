@@ -8,12 +8,13 @@ from pse_jax.addresses import absolute, named
 from pse_jax.runs.remote import staging
 from pse_jax.verbs import flags
 
-OF_LOSSES, OF_RUNS = ("surfaces", "family"), ("scatter", "examples")
+OF_LOSSES, OF_RUNS = ("surfaces", "family"), ("scatter", "settled", "examples")
 
 EPILOG = """\
 surfaces  surfaces_LOSS: Fig. 3, loss and gradient over score and IoU, for each of --losses
 family    valleys, gradients: where every loss settles, and how it pushes a score there
 scatter   scatter: Fig. 2(a), score against IoU; one row for each of --workdir
+settled   settled: where the scores of positives end up, and where their loss alone settles
 examples  examples: Fig. 2(b), the better-placed box lost to the better-scored one
 
 Each is written as PNG and PDF. The first two need no run.
@@ -27,7 +28,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     flags.add_workdir(parser, "folders of runs", nargs="+", default=[])
     flags.add_checkpoint(parser)
     add("--label", nargs="+", default=[], help="names of the runs in the figures")
-    add("--what", default="", help="some of surfaces,family,scatter,examples; default: all")
+    add("--what", default="", help="some of surfaces,family,scatter,settled,examples; default: all")
     add("--losses", default="pse", help="for the surfaces, some of those in docs/losses.md")
     add("--examples", type=int, default=8, help="how many (default 8)")
     add("--min-score", type=float, default=0.3, help="of an example's kept box (default 0.3)")
@@ -60,7 +61,7 @@ def _draw(options: argparse.Namespace, out: Path) -> list[Path]:
     what = options.what
     used = options.runs if set(what) & set(OF_RUNS) else {}
     runs = {label: flags.run_of(options, workdir) for label, workdir in used.items()}
-    from pse_jax.experiments.figures import examples, scatter, surfaces
+    from pse_jax.experiments.figures import examples, scatter, settled, surfaces
     from pse_jax.experiments.figures.runs import look_at
     from pse_jax.report.style import save
     from pse_jax.runs.load import load_run, open_val
@@ -85,6 +86,10 @@ def _draw(options: argparse.Namespace, out: Path) -> list[Path]:
             name = "examples" if len(runs) == 1 else f"examples_{label.replace(' ', '_')}"
             limits = options.examples, options.min_score
             written += examples.save_examples(boxes, dataset, out, name, *limits)
+    if "settled" in what:
+        trained = {name: config.loss for name, (_, config) in runs.items()}
+        points = {name: (row["candidate locations"], trained[name]) for name, row in rows.items()}
+        written += save(settled.draw_settled(points), out, "settled")
     if "scatter" in what:
         written += save(scatter.draw_scatter(rows), out, "scatter")
     return written

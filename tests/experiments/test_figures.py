@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import jax
@@ -12,11 +13,12 @@ from PIL import Image
 from scipy import stats
 
 from pse_jax import models
+from pse_jax.config import LossConfig
 from pse_jax.data import sources
 from pse_jax.detector import Detector
 from pse_jax.errors import ConfigError, UserError
 from pse_jax.evaluation.matching import best_iou
-from pse_jax.experiments.figures import examples, lost, scatter, surfaces
+from pse_jax.experiments.figures import examples, lost, scatter, settled, surfaces
 from pse_jax.experiments.figures.inspect import InspectedImage, inspect_dataset, inspect_image
 from pse_jax.experiments.figures.runs import look_at
 from pse_jax.losses.table import ASSOCIATIONS, CLASSIFICATIONS
@@ -206,6 +208,7 @@ def test_the_first_box_that_overlaps_enough_is_the_one_that_removes():
     image = an_image([KEPT, second, BEST], [KEPT, second], [OBJECT])
     (one,) = lost.lost_boxes(image, 0.6)
     assert one.score_kept == pytest.approx(0.79) and one.iou_lost == pytest.approx(1.0)
+    assert one.removed == 1
 
 
 def test_inclusive_boxes_overlap_more():
@@ -236,6 +239,41 @@ def test_the_worst_examples_are_one_an_image_and_widest_first():
     assert numbers["mean_iou_kept"] == pytest.approx(0.5)
     assert numbers["mean_iou_best"] == pytest.approx(0.75)
     assert math.isnan(lost.summary([], 0.3)["better_box_lost"])
+
+
+# Where scores settle
+
+
+def test_the_quartiles_of_each_bin(rng):
+    """Against NumPy's, to the width of a bin of scores."""
+    points, scores, ious = scatter.Density(), rng.beta(2, 3, 40_000), rng.beta(3, 2, 40_000)
+    points.add(scores, ious)
+    middles, found = settled.quartiles(points)
+    edges = np.linspace(0, 1, settled.COARSE + 1)
+    for row, (low, high) in enumerate(itertools.pairwise(edges)):
+        inside = scores[(ious >= low) & (ious < high)]
+        assert middles[row] == pytest.approx((low + high) / 2)
+        if len(inside) < settled.FEWEST:
+            assert np.isnan(found[row]).all()
+        else:
+            wanted = np.quantile(inside, settled.QUARTILES)
+            np.testing.assert_allclose(found[row], wanted, atol=1 / scatter.BINS)
+    assert np.isnan(settled.quartiles(scatter.Density())[1]).all()
+
+
+def test_the_settled_scores_of_runs(rng, tmp_path):
+    points = scatter.Density()
+    points.add(rng.random(2000), rng.random(2000))
+    losses = {"plain": "none", "with PSE": "pse", "by batch": "pearson", "PCE": "pce"}
+    runs = {name: (points, LossConfig(association=loss)) for name, loss in losses.items()}
+    figure = settled.draw_settled(runs)
+    shown = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in shown] == list(losses)
+    curves = [[line for line in a.lines if line.get_color() == style.ORANGE] for a in shown]
+    assert [len(lines) for lines in curves] == [1, 1, 0, 1]  # a loss of a batch has no curve
+    at = np.asarray(curves[1][0].get_xdata()).searchsorted(0.5)
+    assert curves[1][0].get_ydata()[at] == pytest.approx(0.590, abs=6e-4)
+    assert_picture(style.save(figure, tmp_path, "settled")[0])
 
 
 # From a run
@@ -296,7 +334,7 @@ def run(tmp_path):
 @pytest.mark.slow
 def test_the_figures_of_a_run(run, tmp_path, capsys):
     (run, data), out = run, tmp_path / "figures"
-    flags = ["--out", str(out), "--workdir", str(run.folder), "--what", "scatter,examples"]
+    flags = ["--out", str(out), "--workdir", str(run.folder), "--what", "scatter,settled,examples"]
     flags += ["--checkpoint", "latest", "--config.train.compilation_cache=false"]
     assert command.main([*flags, "--min-score", "0"]) == 0
     printed = capsys.readouterr().out

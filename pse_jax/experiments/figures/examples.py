@@ -66,7 +66,8 @@ def save_examples(
         f"of {numbers['objects']} objects found with a score of {min_score:g} or more, "
         f"{numbers['better_box_lost']:.0%} had a better-placed box that NMS removed "
         f"({numbers['better_by_0.1']:.0%} by more than 0.1 of IoU); mean IoU "
-        f"{numbers['mean_iou_kept']:.3f}, with the best box {numbers['mean_iou_best']:.3f}"
+        f"{numbers['mean_iou_kept']:.3f}, with the best box {numbers['mean_iou_best']:.3f}; "
+        f"{numbers['mean_removed']:.1f} boxes of each were removed"
     )
     chosen = lost.worst(boxes, count, min_score)
     if not chosen:

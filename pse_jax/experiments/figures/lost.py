@@ -34,6 +34,7 @@ class Lost:
     box_lost: Float[np.ndarray, " 4"]
     score_lost: float
     iou_lost: float
+    removed: int = 0  # boxes on the object that NMS removed in favour of the one that was kept
 
     @property
     def gap(self) -> float:
@@ -77,7 +78,8 @@ def lost_boxes(image: InspectedImage, nms_threshold: float, extent: float = 0.0)
         pair = sides[0], max(sides, key=lambda side: side[2])  # the first of equals
         columns = [(b.boxes_xyxy[i] * scale, float(b.scores[i]), float(iou)) for b, i, iou in pair]
         label, box = int(image.object_labels[item]), image.object_boxes[item] * scale
-        results.append(Lost(image.index, label, box, *columns[0], *columns[1]))
+        others = len(removed) - 1  # without the winner, which lies over itself
+        results.append(Lost(image.index, label, box, *columns[0], *columns[1], others))
     return results
 
 
@@ -112,6 +114,7 @@ def summary(lost: list[Lost], min_score: float) -> dict[str, Any]:
     return {
         "objects": len(shown),
         "better_box_lost": nan_mean(1.0 * (gaps > 0)),
+        "mean_removed": nan_mean(np.array([x.removed for x in shown], np.float64)),
         "better_by_0.1": nan_mean(1.0 * (gaps > 0.1)),
         "mean_iou_kept": nan_mean(np.array([x.iou_kept for x in shown])),
         "mean_iou_best": nan_mean(np.array([x.iou_lost for x in shown])),

@@ -1,8 +1,9 @@
 """What made the runs of a sweep, and how its tables are made again."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pse_jax.experiments.sweep.plan import Sweep, as_flags
 from pse_jax.experiments.sweep.records import FACTS, FINISHED
@@ -14,15 +15,20 @@ def describe(sweep: Sweep, outcomes: Sequence[Outcome], out: Path) -> str:
     """Markdown: the command, and of the finished runs hours, hardware, versions and commits."""
     facts = [outcome.facts for outcome in outcomes if outcome.state == FINISHED]
     hours = sum(float(fact.get("hours", 0)) for fact in facts)
-    rows = [f"- {len(facts)} runs, {hours:.1f} hours together (with their waiting times)"]
+    total = f"- {len(facts)} runs, {hours:.1f} hours together (with their waiting times)"
+    rows = [total + _silent(facts, "hours")]
     for name in FACTS[1:]:
         found = sorted({fact[name] for fact in facts if fact.get(name)})
-        silent = sum(not fact.get(name) for fact in facts)
-        rest = f"; not noted in {silent}" if silent else ""
-        rows += [f"- {name}: {'; '.join(found)}{rest}"] if found else []
+        rows += [f"- {name}: {'; '.join(found)}{_silent(facts, name)}"] if found else []
     again = f"python -m pse_jax sweep --report-only --out {shlex.quote(str(out))}"
     commands = "\n".join(("```bash", command(sweep, out), again, "```"))
     return f"{commands}\n\nThe second line makes these tables again.\n\n" + "\n".join(rows)
+
+
+def _silent(facts: Sequence[Mapping[str, Any]], name: str) -> str:
+    """`; not noted in 3`, or nothing if all runs note it."""
+    count = sum(fact.get(name) in (None, "") for fact in facts)
+    return f"; not noted in {count}" if count else ""
 
 
 def command(sweep: Sweep, out: Path) -> str:
