@@ -56,6 +56,24 @@ def association(o, iou, fixed, c):
     return 2 * c.beta * (bce(p, s) - entropy(s)) + pull * gap
 
 
+def object_association(o, iou, positive, matched, c):
+    """[b, p], object by object; 0 away from positives."""
+    loss, iou = np.zeros(o.shape), np.asarray(iou, np.float64)
+    for image in range(len(o)):
+        for thing in set(matched[image].tolist()):
+            mine = [i for i in np.flatnonzero(positive[image]) if matched[image][i] == thing]
+            best = max(mine, key=lambda i: iou[image][i], default=None)
+            for i in mine:
+                gap = iou[image][best] - iou[image][i]
+                loss[image][i] = c.beta * gap * np.log1p(np.exp(o[image][i] - o[image][best]))
+    if c.association == "pce_best_first":
+        p, line = sigmoid(o), np.clip(c.k * iou, 0, 1)
+        loss -= c.beta * np.log(1 - abs(p - line)) * positive
+    else:
+        assert c.association == "best_first"
+    return loss
+
+
 def soft_ranks(values, cells=32):
     """Pair by pair: each value spread over its two grid points, compared point by point."""
 

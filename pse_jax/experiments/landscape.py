@@ -21,8 +21,8 @@ IOUS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of the table
 def family(base: LossConfig) -> dict[str, LossConfig]:
     """Every loss that a single positive has, by its name, with the α, γ, β and k of `base`."""
     pairs = {"focal": ("focal", "none")}
-    pairs |= {name: ("focal", name) for name, row in ASSOCIATIONS.items() if not row.per_batch}
-    pairs |= {name: (name, "none") for name, row in CLASSIFICATIONS.items() if not row.per_batch}
+    pairs |= {name: ("focal", name) for name, row in ASSOCIATIONS.items() if not row.couples}
+    pairs |= {name: (name, "none") for name, row in CLASSIFICATIONS.items() if not row.couples}
     return {
         name: dataclasses.replace(base, classification=classification, association=association)
         for name, (classification, association) in pairs.items()
@@ -30,9 +30,9 @@ def family(base: LossConfig) -> dict[str, LossConfig]:
 
 
 def couples_positives(loss: LossConfig) -> bool:
-    """Whether a part of it is computed from all positives of a batch: it has no surface then."""
+    """Whether a part of it couples the positives of an object or a batch: it has no surface."""
     rows = (CLASSIFICATIONS[loss.classification], ASSOCIATIONS.get(loss.association))
-    return any(row is not None and row.per_batch for row in rows)
+    return any(row is not None and row.couples for row in rows)
 
 
 def positive_loss(
@@ -54,10 +54,10 @@ def positive_loss(
     classification = CLASSIFICATIONS[loss.classification]
     association = ASSOCIATIONS.get(loss.association)
     for field, row in (("association", association), ("classification", classification)):
-        if row and row.per_batch:
+        if row and row.couples:
             raise ConfigError(
-                f"config.loss.{field} is {row.name!r}: it couples all positives of a batch and is "
-                "not a function of one positive's score and IoU, so it has no surface to draw"
+                f"config.loss.{field} is {row.name!r}: it couples positives of a {row.couples} and "
+                "is not a function of one positive's score and IoU, so it has no surface to draw"
             )
     positive, zero = jnp.ones((1, 1), bool), jnp.zeros((1, 1), jnp.int32)
     ones = jnp.ones((1, 1, 4))
@@ -68,7 +68,7 @@ def positive_loss(
         scored = Scored(logits, positive[..., None], ious, targets)
         value = classification.function(scored, loss).sum()
         if association:
-            value += association.function(Tied(logits[..., 0], ious, positive), loss).sum()
+            value += association.function(Tied(logits[..., 0], ious, positive, targets), loss).sum()
         return value
 
     logit, iou = jnp.broadcast_arrays(logit, iou)

@@ -116,8 +116,8 @@ def detection_losses(
         else:  # Eq. (8) read for one class: the positive's own
             logit = jnp.where(one_hot, logits, 0.0).sum(axis=-1)
         row = ASSOCIATIONS[loss.association]
-        association = row.function(Tied(logit, iou, positive), loss)
-        if not row.per_batch:
+        association = row.function(Tied(logit, iou, positive, targets), loss)
+        if row.couples != "batch":
             association = total(association, positive) / over.positives
 
     quality = jnp.zeros(())

@@ -29,6 +29,7 @@ from pse_jax.losses.consistency import tc_loss
 from pse_jax.losses.corrected import pse_logit_loss, pse_logit_shifted_loss, pse_shifted_loss
 from pse_jax.losses.correlation import concordance_loss, pearson_loss, spearman_loss
 from pse_jax.losses.focal import sigmoid_focal_loss
+from pse_jax.losses.within import best_first_loss
 from pse_jax.targets import Targets, centerness
 
 
@@ -39,6 +40,7 @@ class Tied:
     logit: Float[Array, "*n"]  # of the score that is tied to the IoU
     iou: Float[Array, "*n"]  # Î; every loss detaches it
     positive: Bool[Array, "*n"]
+    targets: Targets  # which object each location answers for
 
     @property
     def score(self) -> Float[Array, "*n"]:
@@ -71,7 +73,8 @@ class Row:
     target: str  # where it draws the score of a positive
     source: str
     function: Callable[..., Array]
-    per_batch: bool = False  # couples all positives of the batch, where others are elementwise
+    # What it couples: "" for each location alone, or all positives of an "object" or the "batch".
+    couples: Literal["", "object", "batch"] = ""
     constants: tuple[str, ...] = ()  # fields of LossConfig, for the log
     # The classification losses that an association goes with: any, those of "target 1", or focal.
     partners: Literal["any", "target 1", "focal"] = "target 1"
@@ -96,7 +99,7 @@ LINE, FOCAL = ("beta", "k"), ("focal_alpha", "focal_gamma")
 
 # fmt: off
 # config.loss.association: added at the positives; functions of (Tied, LossConfig) to [*n] or, if
-# per_batch, to one number that is a mean already.
+# it couples the batch, to one number that is a mean already.
 ASSOCIATIONS = _by_name(
     Row("pse", "PSE", "β (p̂ − kÎ)²", target="kÎ", source="the paper, Eq. (8)", constants=LINE,
         function=lambda at, c: pse_loss(at.score, at.iou, beta=c.beta, k=c.k)),
@@ -108,14 +111,14 @@ ASSOCIATIONS = _by_name(
         function=lambda at, c: tc_loss(at.score, at.iou, beta=c.beta, k=c.k)),
     Row("pearson", "Pearson", "β (1 − PCC(p̂, Î))",
         target="any rising line", source="the paper, III-C; CorrLoss, AAAI 2023",
-        constants=("beta",), per_batch=True, partners="any",
+        constants=("beta",), couples="batch", partners="any",
         function=lambda at, c: pearson_loss(at.score, at.iou, at.positive, beta=c.beta)),
     Row("spearman", "Spearman", "β (1 − PCC of soft ranks)",
         target="the order of Î", source="CorrLoss",
-        constants=("beta",), per_batch=True, partners="any",
+        constants=("beta",), couples="batch", partners="any",
         function=lambda at, c: spearman_loss(at.score, at.iou, at.positive, beta=c.beta)),
     Row("concordance", "Concordance", "β (1 − CCC(p̂, kÎ))",
-        target="kÎ", source="Lin 1989; CorrLoss", constants=LINE, per_batch=True, partners="any",
+        target="kÎ", source="Lin 1989; CorrLoss", constants=LINE, couples="batch", partners="any",
         function=lambda at, c: concordance_loss(at.score, at.iou, at.positive, beta=c.beta, k=c.k)),
     Row("pse_shifted", "PSE shifted", "β (p̂ − s)² + h(s) (p̂ − s), s = kÎ cut to [0.05, 1)",
         target="kÎ, focal included", source="this project", constants=LINE, partners="focal",
@@ -129,6 +132,14 @@ ASSOCIATIONS = _by_name(
         target="kÎ, focal included", source="this project", constants=LINE, partners="focal",
         function=lambda at, c: pse_logit_shifted_loss(
             at.logit, at.iou, beta=c.beta, k=c.k, alpha=c.focal_alpha, gamma=c.focal_gamma)),
+    Row("best_first", "best first", "β (Î* − Î) log(1 + e^(o − o*)), * the object's best-placed",
+        target="the order of Î", source="this project", constants=("beta",), couples="object",
+        partners="any", function=lambda at, c: best_first_loss(
+            at.logit, at.iou, at.positive, at.targets, beta=c.beta)),
+    Row("pce_best_first", "PCE, best first", "the sum of PCE and best first",
+        target="kÎ, in the order of Î", source="this project", constants=LINE, couples="object",
+        function=lambda at, c: pce_logit_loss(at.logit, at.iou, beta=c.beta, k=c.k)
+        + best_first_loss(at.logit, at.iou, at.positive, at.targets, beta=c.beta)),
 )
 
 # config.loss.classification: over all locations and classes; functions of (Scored, LossConfig) to
@@ -138,7 +149,7 @@ CLASSIFICATIONS = _by_name(
         target="1", source="the paper, Eq. (4)", function=_focal, constants=FOCAL),
     Row("iou_balanced", "IoU-balanced focal", "focal loss L of positives · q^1.5 ΣL / Σ q^1.5 L",
         target="1", source="Wu et al., 1908.05641", function=_iou_balanced, constants=FOCAL,
-        per_batch=True),
+        couples="batch"),
     Row("qfl", "QFL", "|q − p̂|² BCE(p̂, q)", target="Î", source="Li et al., NeurIPS 2020",
         function=lambda at, c: quality_focal_loss(at.logits, at.quality)),
     Row("vfl", "VFL", "q BCE(p̂, q) where q > 0; 0.75 p̂² BCE(p̂, 0) where q = 0",
@@ -194,7 +205,7 @@ def check_parts(loss: LossConfig, parts: int) -> None:
     """Raises ConfigError for a loss that is no sum over images, if a batch is computed in parts."""
     for path, rows in (("classification", CLASSIFICATIONS), ("association", ASSOCIATIONS)):
         row = rows.get(getattr(loss, path))
-        if parts > 1 and row is not None and row.per_batch:
+        if parts > 1 and row is not None and row.couples == "batch":
             raise ConfigError(
                 f"config.train.accumulate={parts} does not go with config.loss.{path}="
                 f"{row.name!r}: it is computed from all positives of a batch at once, and a sum "

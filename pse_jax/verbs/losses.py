@@ -43,7 +43,7 @@ def cells(field: str) -> list[tuple[str, ...]]:
     """The `COLUMNS` of every loss that a field of the configuration may name."""
     rows = []
     for row in TABLES[field].values():
-        kind = "per batch" if row.per_batch else "elementwise"
+        kind = f"per {row.couples}" if row.couples else "elementwise"
         names = partners(row) if field == "loss.association" else []
         beside = "every one" if len(names) == len(CLASSIFICATIONS) else ", ".join(names)
         rows.append((row.name, row.label, kind, row.formula, row.target, beside, row.source))

@@ -57,11 +57,11 @@ def test_the_surfaces_are_those_of_the_equations():
                 assert grid.gradient[i, j] == pytest.approx(slope, abs=1e-9)
 
 
-def test_a_loss_of_a_batch_has_no_surface():
+def test_a_loss_that_couples_positives_has_no_surface():
     with pytest.raises(ConfigError, match="no loss 'pearson' to draw"):
         surfaces.loss_of("pearson")
-    batch = {"pearson", "spearman", "concordance", "iou_balanced"}
-    assert set(surfaces.NAMES) == {*ASSOCIATIONS, *CLASSIFICATIONS} - batch
+    rows = ASSOCIATIONS | CLASSIFICATIONS
+    assert set(surfaces.NAMES) == {name for name, row in rows.items() if not row.couples}
     titles = [title for title, _ in surfaces.columns_of("qfl")]
     assert titles == ["focal", "QFL"]
 

@@ -132,16 +132,18 @@ def test_the_logit_losses_still_pull_where_pse_has_let_go():
     assert logit == pytest.approx(2 * 0.499, rel=1e-3) and both > logit
 
 
-@pytest.mark.parametrize("name", ["pearson", "spearman", "concordance", "iou_balanced"])
-def test_a_loss_of_a_whole_batch_has_no_surface(name):
+COUPLED = {"pearson", "spearman", "concordance", "iou_balanced", "best_first", "pce_best_first"}
+
+
+@pytest.mark.parametrize("name", sorted(COUPLED))
+def test_a_loss_that_couples_positives_has_no_surface(name):
     field = "classification" if name == "iou_balanced" else "association"
     with pytest.raises(ConfigError, match=f"config.loss.{field} is '{name}': it couples"):
         stationary_score(0.5, LossConfig(**{field: name}))
 
 
 def test_every_other_loss_is_in_the_table(monkeypatch):
-    batch = {"pearson", "spearman", "concordance", "iou_balanced"}
-    assert set(FAMILY) | batch == {*ASSOCIATIONS, *CLASSIFICATIONS}
+    assert set(FAMILY) | COUPLED == {*ASSOCIATIONS, *CLASSIFICATIONS}
     monkeypatch.setattr(landscape, "family", lambda c: {"pse": c, "mal": FAMILY["mal"]})
     pse, mal = (line.split() for line in landscape.table(LossConfig())[3:])
     assert pse[:8] == ["pse", "0.339", "0.379", "0.472", "0.590", "0.733", "0.904", "1.000"]

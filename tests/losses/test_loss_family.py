@@ -17,8 +17,9 @@ from pse_jax.losses.detection import describe_loss
 from pse_jax.losses.table import ASSOCIATIONS, CLASSIFICATIONS, QUALITIES, Scored, Tied
 from pse_jax.targets import Targets
 
-PER_BATCH = [name for name, row in ASSOCIATIONS.items() if row.per_batch]
-ELEMENTWISE = [name for name in ASSOCIATIONS if name not in PER_BATCH]
+PER_BATCH = [name for name, row in ASSOCIATIONS.items() if row.couples == "batch"]
+PER_OBJECT = [name for name, row in ASSOCIATIONS.items() if row.couples == "object"]
+ELEMENTWISE = [name for name in ASSOCIATIONS if name not in PER_BATCH + PER_OBJECT]
 CONSTANTS = [{}, {"beta": 0.4, "k": 1.3}, {"focal_gamma": 0.0, "focal_alpha": 0.4, "k": 0.7}]
 
 
@@ -48,8 +49,11 @@ def classify(logits, one_hot, iou, matched, config):
     return CLASSIFICATIONS[config.classification].function(scored, config)
 
 
-def associate(logit, iou, config, positive=True):
-    tied = Tied(logit, iou, jnp.broadcast_to(positive, iou.shape))
+def associate(logit, iou, config, positive=True, matched=None):
+    """Without `matched`, all are positives of one object."""
+    positive = jnp.broadcast_to(positive, iou.shape)
+    matched = jnp.zeros(iou.shape, jnp.int32) if matched is None else matched
+    tied = Tied(logit, iou, positive, targets_of(positive[..., None], matched))
     return ASSOCIATIONS[config.association].function(tied, config)
 
 
@@ -120,6 +124,43 @@ def test_correlations_against_numpy(rng, association, constants):
         slope = np.asarray(jax.jit(jax.grad(tie))(jnp.asarray(logit)))
     np.testing.assert_allclose(slope, differences(oracle, logit), atol=1e-7)
     assert (slope[~positive] == 0).all() and (slope[positive] != 0).sum() > 4
+
+
+@pytest.mark.parametrize("constants", CONSTANTS[:2], ids=str)
+@pytest.mark.parametrize("association", PER_OBJECT)
+def test_orders_within_objects_against_numpy(rng, association, constants):
+    config = LossConfig(association=association, **constants)
+    logits, one_hot, iou, matched = make_case(rng)
+    logit, positive = np.float32(logits.max(-1)), one_hot.any(-1)
+    iou = np.float32(iou.round(1))  # with equals among them
+
+    def tie(o, i):
+        return jnp.where(positive, associate(o, i, config, positive, matched), 0.0)
+
+    def oracle(o):
+        return oracles.object_association(o, iou, positive, matched, config)
+
+    found = tie(jnp.asarray(logit), jnp.asarray(iou))
+    np.testing.assert_allclose(found, oracle(logit), rtol=1e-5, atol=1e-6)
+    logit = logit.astype(np.float64)
+    with jax.enable_x64(True):
+        slopes = jax.jit(jax.grad(lambda *v: tie(*v).sum(), (0, 1)))
+        by_logit, by_iou = map(np.asarray, slopes(jnp.asarray(logit), jnp.float64(iou)))
+    np.testing.assert_allclose(by_logit, differences(lambda o: oracle(o).sum(), logit), atol=1e-7)
+    assert (by_iou == 0).all() and (by_logit[~positive] == 0).all()
+    assert (by_logit[positive] != 0).mean() > 0.5
+
+
+def test_the_best_placed_is_drawn_over_the_others_of_its_object():
+    logit, iou = jnp.asarray([2.0, 0.0, 1.0, 3.0]), jnp.asarray([0.5, 0.9, 0.9, 0.1])
+    matched = jnp.asarray([0, 0, 0, 1])  # the last is alone
+    config = LossConfig(association="best_first", beta=2.0)
+    loss, slope = jax.value_and_grad(lambda o: associate(o, iou, config, True, matched).sum())(
+        logit
+    )
+    assert loss == pytest.approx(2 * 0.4 * np.log1p(np.exp(2.0)))
+    pull = 2 * 0.4 / (1 + np.exp(-2.0))
+    np.testing.assert_allclose(slope, [pull, -pull, 0, 0], rtol=1e-6)  # equals are left alone
 
 
 def test_soft_ranks_are_the_ranks_of_values_on_the_grid(rng):
@@ -372,9 +413,9 @@ def test_pairs_that_contradict_each_other(classification, association, why):
 
 @pytest.mark.parametrize("classification", CLASSIFICATIONS)
 def test_pairs_that_make_sense(classification):
-    allowed = {"none", "pearson", "spearman", "concordance"}
+    allowed = {"none", "pearson", "spearman", "concordance", "best_first"}
     if classification in ("focal", "iou_balanced"):
-        allowed |= {"pse", "pce", "tc", "pse_logit"}
+        allowed |= {"pse", "pce", "tc", "pse_logit", "pce_best_first"}
     if classification == "focal":
         allowed |= {"pse_shifted", "pse_logit_shifted"}
     found = set()

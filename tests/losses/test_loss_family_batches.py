@@ -94,8 +94,13 @@ def test_against_numpy(runs, name):
         wanted[image_valid].sum() / positive.sum(), rel=2e-6
     )
     tied = logits[one_hot] if loss.score == "target" else logits[positive].max(axis=-1)
-    if loss.association != "none" and ASSOCIATIONS[loss.association].per_batch:
+    couples = ASSOCIATIONS[loss.association].couples if loss.association != "none" else ""
+    if couples == "batch":
         wanted = oracles.batch_association(tied, iou[positive], loss)
+    elif couples == "object":
+        scores, matched = logits.max(axis=-1), targets["matched"]
+        wanted = oracles.object_association(scores, iou, positive, matched, loss)
+        wanted = wanted.sum() / positive.sum()
     else:
         wanted = oracles.association(tied, iou[positive], tied, loss).sum() / positive.sum()
     assert losses["association"] == pytest.approx(wanted, rel=2e-6, abs=1e-7)
