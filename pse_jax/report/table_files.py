@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +77,16 @@ def escape(text: str) -> str:
 
 def _plain(value: Any) -> Any:
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV file; NaN and what a row does not have are empty."""
+    stream = io.StringIO(newline="")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(stream, columns, restval="")
+    writer.writeheader()
+    writer.writerows(
+        {name: "" if value is None or value != value else value for name, value in row.items()}
+        for row in rows
+    )
+    write_whole(file, stream.getvalue(), "the tables")

@@ -64,6 +64,7 @@ def _draw(options: argparse.Namespace, out: Path) -> list[Path]:
     from pse_jax.experiments.figures import examples, scatter, settled, surfaces
     from pse_jax.experiments.figures.runs import look_at
     from pse_jax.report.style import save
+    from pse_jax.report.table_files import write_csv
     from pse_jax.runs.load import load_run, open_val
 
     written: list[Path] = []
@@ -90,6 +91,9 @@ def _draw(options: argparse.Namespace, out: Path) -> list[Path]:
         trained = {name: config.loss for name, (_, config) in runs.items()}
         points = {name: (row["candidate locations"], trained[name]) for name, row in rows.items()}
         written += save(settled.draw_settled(points), out, "settled")
+        bins = [{"run": n} | row for n, pair in points.items() for row in settled.table_of(*pair)]
+        write_csv(out / "settled.csv", bins)
+        written.append(out / "settled.csv")
     if "scatter" in what:
         written += save(scatter.draw_scatter(rows), out, "scatter")
     return written

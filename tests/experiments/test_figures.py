@@ -274,6 +274,11 @@ def test_the_settled_scores_of_runs(rng, tmp_path):
     at = np.asarray(curves[1][0].get_xdata()).searchsorted(0.5)
     assert curves[1][0].get_ydata()[at] == pytest.approx(0.590, abs=6e-4)
     assert_picture(style.save(figure, tmp_path, "settled")[0])
+    rows = settled.table_of(*runs["with PSE"])
+    assert rows[8]["iou"] == pytest.approx(17 / 32, abs=1e-4)
+    assert rows[8]["lower_quartile"] < rows[8]["median"] < rows[8]["upper_quartile"]
+    assert 0.590 < rows[8]["settles"] < 0.733
+    assert all(math.isnan(row["settles"]) for row in settled.table_of(*runs["by batch"]))
 
 
 # From a run
@@ -340,6 +345,7 @@ def test_the_figures_of_a_run(run, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "run: of " in printed and str(out / "scatter.pdf") in printed
     assert_picture(out / "scatter.png")
+    assert (out / "settled.csv").read_text().startswith("run,iou,lower_quartile,median,upper_q")
     detector = load_run(run, "latest")
     densities, kept = look_at(detector, data)
     results = predict(detector, data).results

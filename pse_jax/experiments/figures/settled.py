@@ -33,6 +33,17 @@ def quartiles(points: Density) -> tuple[Float[np.ndarray, " i"], Float[np.ndarra
     return (np.arange(COARSE) + 0.5) / COARSE, found
 
 
+def table_of(points: Density, loss: LossConfig) -> list[dict[str, float]]:
+    """The numbers of a panel, one row for each bin of the IoU; NaN for what is not there."""
+    middles, found = quartiles(points)
+    settles = np.full(COARSE, np.nan)
+    if not landscape.couples_positives(loss):
+        settles = landscape.stationary_scores(middles, loss)
+    columns = ("iou", "lower_quartile", "median", "upper_quartile", "settles")
+    rows = np.column_stack([middles, found, settles]).round(4)
+    return [dict(zip(columns, row, strict=True)) for row in rows.tolist()]
+
+
 @style.styled()
 def draw_settled(runs: Mapping[str, tuple[Density, LossConfig]]) -> Figure:
     """One panel per run: density, quartiles and, where its loss has one, the stationary curve.
@@ -42,7 +53,7 @@ def draw_settled(runs: Mapping[str, tuple[Density, LossConfig]]) -> Figure:
     """
     columns = min(len(runs), 3)
     lines = -(-len(runs) // columns)
-    figure = Figure(figsize=(2.6 * columns + 0.3, 2.55 * lines + 0.5), layout="compressed")
+    figure = Figure(figsize=(2.6 * columns + 0.3, 2.25 * lines + 0.75), layout="compressed")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     ious = np.linspace(0, 1, 101)
     handles = {}
@@ -64,8 +75,9 @@ def draw_settled(runs: Mapping[str, tuple[Density, LossConfig]]) -> Figure:
         axes.set(title=label, xlim=(0, 1), ylim=(0, 1), aspect="equal")
     for axes in grid.ravel()[len(runs) :]:
         axes.set_axis_off()
-    for axes in grid[-1]:
+    for axes in grid.ravel()[: len(runs)][-columns:]:  # the lowest of each column
         axes.set_xlabel(r"IoU $\hat{I}$")
+        axes.tick_params(labelbottom=True)
     for axes in grid[:, 0]:
         axes.set_ylabel(r"score $\hat{P}$")
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2)

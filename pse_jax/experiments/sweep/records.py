@@ -4,17 +4,14 @@ A finished run whose folder was removed, or is on another machine, counts by its
 """
 
 import csv
-import io
 import json
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pse_jax.errors import ConfigError
 from pse_jax.evaluation import coco
 from pse_jax.evaluation.correlation import COEFFICIENTS
-from pse_jax.files import write_whole
 from pse_jax.runs.folder import Run
 from pse_jax.runs.times import read_times
 
@@ -62,16 +59,3 @@ def facts(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         pass
     return known | {"hours": round(sum(read_times(run.times)["seconds"].values()) / 3600, 4)}
-
-
-def write(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV file; NaN and what a row does not have are empty."""
-    stream = io.StringIO(newline="")
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(stream, columns, restval="")
-    writer.writeheader()
-    writer.writerows(
-        {name: "" if value is None or value != value else value for name, value in row.items()}
-        for row in rows
-    )
-    write_whole(file, stream.getvalue(), "the tables")

@@ -21,6 +21,7 @@ from pse_jax.experiments.sweep.statistics import (
 )
 from pse_jax.experiments.sweep.variants import BASELINE, OVERVIEW, TABLES, Comparison
 from pse_jax.files import write_whole
+from pse_jax.report.table_files import write_csv
 from pse_jax.report.tables import align
 
 PERCENT = ("AP", "AR", "oracle")  # metrics whose names start so, in percent
@@ -32,9 +33,9 @@ def write(sweep: Sweep, outcomes: list[Outcome], out: Path) -> str:
     """Writes the three files and returns the Markdown."""
     text = markdown(sweep, outcomes, out)
     write_whole(out / "sweep.md", text, "the tables")
-    records.write(out / "runs.csv", [_run_row(outcome) for outcome in outcomes])
+    write_csv(out / "runs.csv", [_run_row(outcome) for outcome in outcomes])
     rows = [_summary_row(outcomes, name, key) for name in sweep.variants for key in METRICS]
-    records.write(out / "summary.csv", rows)
+    write_csv(out / "summary.csv", rows)
     return text
 
 
@@ -109,7 +110,7 @@ def _tests(sweep: Sweep, outcomes: list[Outcome]) -> list[str]:
     for name, values, p, p_holm in zip(others, found, by_t, corrected, strict=True):
         d, flips = estimate(values), sign_flips(list(values.values()))
         wins = sum(value > 0 for value in values.values())
-        cells = ("-" if math.isnan(value) else f"{value:.4f}" for value in (p, p_holm, flips))
+        cells = map(_probability, (p, p_holm, flips))
         rows.append([name, f"{wins} of {d.count}", *cells, _verdict(d, p_holm)])
     header = [
         "AP, variant - baseline",
@@ -120,6 +121,13 @@ def _tests(sweep: Sweep, outcomes: list[Outcome]) -> list[str]:
         "verdict",
     ]
     return ["## Tests of AP", grid(header, rows)]
+
+
+def _probability(p: float) -> str:
+    """Four digits; a dash for NaN."""
+    if math.isnan(p):
+        return "-"
+    return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
 
 
 def _verdict(d: Estimate, p_holm: float) -> str:
@@ -171,7 +179,7 @@ def _difference_cell(metric: str, ours: dict[int, float], theirs: dict[int, floa
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, its columns aligned: text to the left, numbers to the right."""
     columns = zip(*rows, strict=True) if rows else ((),) * len(header)
-    right = [all(cell[:1] in "+-0123456789" for cell in column) for column in columns]
+    right = [all(cell[:1] in "<+-0123456789" for cell in column) for column in columns]
     lines = align([header, *rows], right)
     ends = (":" if flush else "-" for flush in right)
     rule = ["-" * (len(cell) - 1) + end for cell, end in zip(lines[0], ends, strict=True)]
