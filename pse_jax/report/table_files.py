@@ -39,6 +39,16 @@ def write_tables(folder: Path, tables: Mapping[str, Table | str], kinds: Iterabl
                 write_whole(folder / f"{name}{SUFFIXES[kind]}", form[kind](table), "a table")
 
 
+def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV file; NaN and what a row does not have are empty."""
+    stream = io.StringIO(newline="")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(stream, columns, restval="")
+    writer.writeheader()
+    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
+    write_whole(file, stream.getvalue(), "the tables")
+
+
 def to_csv(table: Table) -> str:
     """Its data in full precision, as shares and not percent; nothing where it is undefined."""
     stream = io.StringIO()
@@ -77,16 +87,3 @@ def escape(text: str) -> str:
 
 def _plain(value: Any) -> Any:
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
-
-
-def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV file; NaN and what a row does not have are empty."""
-    stream = io.StringIO(newline="")
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(stream, columns, restval="")
-    writer.writeheader()
-    writer.writerows(
-        {name: "" if value is None or value != value else value for name, value in row.items()}
-        for row in rows
-    )
-    write_whole(file, stream.getvalue(), "the tables")

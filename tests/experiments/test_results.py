@@ -1,4 +1,4 @@
-"""docs/results: every table there is what its runs.csv gives."""
+"""docs/results: the tables of every sweep there are what its runs.csv gives."""
 
 import shutil
 from pathlib import Path

@@ -68,9 +68,8 @@ def draw_settled(runs: Mapping[str, tuple[Density, LossConfig]]) -> Figure:
         handles["quartiles of the score"] = axes.errorbar(middles, middle, spread, fmt="o", **look)
         if not landscape.couples_positives(loss):
             curve = landscape.stationary_scores(ious, loss)
-            handles["where the loss settles"] = axes.plot(ious, curve, color=style.ORANGE, lw=2.0)[
-                0
-            ]
+            (line,) = axes.plot(ious, curve, color=style.ORANGE, lw=2.0)
+            handles["where the loss settles"] = line
         axes.plot([0, 1], [0, 1], color=style.GREY, lw=0.9, ls=(0, (1, 2)))
         axes.set(title=label, xlim=(0, 1), ylim=(0, 1), aspect="equal")
     for axes in grid.ravel()[len(runs) :]:

@@ -186,7 +186,7 @@ def read_numbers(trial: Trial) -> dict[str, Any] | None:
     for path, (wanted, found) in changes(trial.config, trained, but=MAY_CHANGE).items():
         raise ConfigError(
             f"{trial.folder} was trained with config.{path}={found!r}; this sweep asks for "
-            f"{wanted!r}. Move the folder away to train it again"
+            f"{wanted!r}. Move the folder away, and delete its row in runs.csv, to train it again"
         )
     gap = [numbers.get("oracle_AP"), numbers.get("AP")]
     numbers["oracle_gap"] = gap[0] - gap[1] if None not in gap else math.nan
